@@ -1,0 +1,1 @@
+"""Programs written in TOML become results: a campaign manager for computational science."""

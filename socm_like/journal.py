@@ -1,0 +1,294 @@
+"""The journal: what happened to every task, append-only; state is always a replay of it.
+
+Standard library only, so that ``campaign status`` starts at once. The first line is a header with the schema
+version, every other line one event. A torn last line (the writer died inside a write) is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from socm_like.errors import StoreError
+from socm_like.units import format_instant
+
+SCHEMA = 1
+
+
+class TaskState(StrEnum):
+    """Where a task stands. Never ``done`` for anything that is not."""
+
+    PLANNED = "planned"
+    """In the plan; nothing has happened yet."""
+    BLOCKED = "blocked"
+    """Planned, and a task it depends on has not finished. Computed for display, never written."""
+    HELD = "held"
+    """Ready, but the schedule window is closed."""
+    QUEUED = "queued"
+    """The launch is on record; holds until the executor says that the task runs."""
+    RUNNING = "running"
+    """The executor started it."""
+    DONE = "done"
+    """Exit status 0, every declared output exists, every metric is finite."""
+    CACHED = "cached"
+    """An earlier run of the same identity left a complete result; nothing was run."""
+    FAILED = "failed"
+    """The program ended with an error, or could not be started."""
+    TIMEOUT = "timeout"
+    """Ended by us because its wall-clock limit was over."""
+    OOM = "oom"
+    """Ended because it used more memory than its limit."""
+    NODE_FAIL = "node_fail"
+    """The node went away under it."""
+    CANCELLED = "cancelled"
+    """Ended or withdrawn because somebody asked."""
+    LOST = "lost"
+    """It was launched and nobody can say how it ended."""
+    SKIPPED = "skipped"
+    """Not run, because a task it depends on did not succeed."""
+    INVALID = "invalid"
+    """It ran to exit status 0, but its result broke its declared contract."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the attempt is over."""
+        return self in FINAL
+
+    @property
+    def is_success(self) -> bool:
+        """Whether tasks that depend on it may start."""
+        return self in SUCCESS
+
+
+SUCCESS = frozenset({TaskState.DONE, TaskState.CACHED})
+FINAL = SUCCESS | {
+    TaskState.FAILED, TaskState.TIMEOUT, TaskState.OOM, TaskState.NODE_FAIL,
+    TaskState.CANCELLED, TaskState.LOST, TaskState.SKIPPED, TaskState.INVALID,
+}  # fmt: skip
+
+_ENDS = frozenset(
+    {
+        TaskState.DONE, TaskState.FAILED, TaskState.TIMEOUT, TaskState.OOM,
+        TaskState.NODE_FAIL, TaskState.CANCELLED, TaskState.LOST, TaskState.INVALID,
+    }
+)  # fmt: skip
+_NOT_RUN = frozenset({TaskState.CACHED, TaskState.SKIPPED, TaskState.CANCELLED})
+
+TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
+    TaskState.PLANNED: frozenset({TaskState.BLOCKED, TaskState.HELD, TaskState.QUEUED}) | _NOT_RUN,
+    TaskState.BLOCKED: frozenset({TaskState.HELD, TaskState.QUEUED}) | _NOT_RUN,
+    TaskState.HELD: frozenset({TaskState.QUEUED}) | _NOT_RUN,
+    TaskState.QUEUED: frozenset({TaskState.RUNNING}) | _ENDS,
+    TaskState.RUNNING: _ENDS,
+    TaskState.LOST: _ENDS - {TaskState.LOST},  # its exit record turned up after all
+    **{state: frozenset() for state in FINAL - {TaskState.LOST}},
+}
+"""What may follow what within one attempt. It has no cycle: a retry is a new attempt, never a step back."""
+
+
+def _closure() -> dict[TaskState, frozenset[TaskState]]:
+    reachable: dict[TaskState, frozenset[TaskState]] = {}
+
+    def visit(state: TaskState) -> frozenset[TaskState]:
+        if state not in reachable:
+            following = TRANSITIONS[state]
+            reachable[state] = following.union(*(visit(after) for after in following))
+        return reachable[state]
+
+    for state in TaskState:
+        visit(state)
+    return reachable
+
+
+REACHABLE: Mapping[TaskState, frozenset[TaskState]] = _closure()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to one attempt of one task."""
+
+    at: str
+    """ISO-8601 UTC."""
+    task: str
+    attempt: int
+    """Counts from 1; every retry has its own."""
+    state: TaskState
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What is known beside the state: reason, pid, exit_code, signal, peak_memory (bytes), cpu (seconds)."""
+
+    def line(self) -> str:
+        """Return the event as one line of the journal."""
+        record = {"at": self.at, "task": self.task, "attempt": self.attempt, "state": self.state.value}
+        if self.detail:
+            record.update(self.detail)
+        return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def event_at(at: float, task: str, attempt: int, state: TaskState, **detail: Any) -> Event:
+    """Return an event at a time in seconds since the epoch, leaving out details that are None."""
+    return Event(format_instant(at), task, attempt, state, {key: v for key, v in detail.items() if v is not None})
+
+
+@dataclass(slots=True)
+class Record:
+    """What the events of one task add up to."""
+
+    state: TaskState = TaskState.PLANNED
+    attempt: int = 1
+    launched: set[int] = field(default_factory=set)
+    """The attempts that were given to an executor."""
+    times: dict[TaskState, str] = field(default_factory=dict)
+    """When the present attempt reached each state."""
+    details: dict[TaskState, Mapping[str, Any]] = field(default_factory=dict)
+
+    def apply(self, event: Event) -> None:
+        """Take in one event; news of an earlier attempt or an earlier state moves nothing back."""
+        if event.state in (TaskState.QUEUED, TaskState.RUNNING):
+            self.launched.add(event.attempt)
+        if event.attempt < self.attempt:
+            return
+        if event.attempt > self.attempt:
+            self.attempt, self.state = event.attempt, event.state
+            self.times, self.details = {}, {}
+        elif event.state in REACHABLE[self.state]:
+            self.state = event.state
+        self.times.setdefault(event.state, event.at)
+        self.details.setdefault(event.state, event.detail)
+
+    @property
+    def detail(self) -> Mapping[str, Any]:
+        """What is known about the present state."""
+        return self.details.get(self.state, {})
+
+    @property
+    def reason(self) -> str | None:
+        """Why the task is in this state, where somebody said."""
+        return self.detail.get("reason")
+
+    @property
+    def started(self) -> str | None:
+        """When the present attempt began to run."""
+        return self.times.get(TaskState.RUNNING)
+
+    @property
+    def ended(self) -> str | None:
+        """When the present attempt ended, if it did."""
+        return self.times.get(self.state) if self.state.is_final else None
+
+
+def replay(events: Iterable[Event], records: dict[str, Record] | None = None) -> dict[str, Record]:
+    """Return the record of every task named in the events; order and repetition do not matter."""
+    records = {} if records is None else records
+    for event in events:
+        record = records.get(event.task)
+        if record is None:
+            record = records[event.task] = Record()
+        record.apply(event)
+    return records
+
+
+def read_events(path: Path) -> list[Event]:
+    """Return the events of a journal, dropping a torn last line; an absent journal has none.
+
+    Raises StoreError when a line inside is damaged or the schema is newer than this program.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    lines = data[: data.rfind(b"\n") + 1].splitlines()
+    if not lines:
+        return []
+    _check_header(path, lines[0])
+    return [_parse(path, number, line) for number, line in enumerate(lines[1:], start=2)]
+
+
+def _parse(path: Path, number: int, line: bytes) -> Event:
+    try:
+        record = json.loads(line)
+        return Event(
+            record.pop("at"), record.pop("task"), record.pop("attempt"), TaskState(record.pop("state")), record
+        )
+    except (ValueError, KeyError, AttributeError) as error:
+        raise StoreError(f"{path}:{number}: damaged journal line ({error}); restore the file from a copy") from error
+
+
+def _check_header(path: Path, line: bytes) -> None:
+    try:
+        schema = json.loads(line)["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}:1: not a journal: {line[:60]!r}") from error
+    if schema != SCHEMA:
+        raise StoreError(f"{path}:1: journal schema {schema}, this program reads {SCHEMA}; use a newer socm-like")
+
+
+class Journal:
+    """The one writer of a journal; whoever opens it holds the run's lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for appending: write the header of a new journal, cut off a torn last line of an old one."""
+        self.path = path
+        self.events = read_events(path)
+        with _store_errors(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            size = os.fstat(self._file).st_size
+            self._end = os.pread(self._file, size, 0).rfind(b"\n") + 1
+            if self._end < size:
+                os.ftruncate(self._file, self._end)
+        if self._end == 0:
+            self._write(json.dumps({"schema": SCHEMA}) + "\n")
+            self.commit()
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Write events; they survive a crash of this process now and of the machine after :meth:`commit`.
+
+        Raises StoreError when the disk refuses; the journal then ends with the last whole event before this call.
+        """
+        if events:
+            self._write("".join(event.line() for event in events))
+
+    def commit(self) -> None:
+        """Wait until everything written is on the disk."""
+        with _store_errors(self.path):
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+    def _write(self, text: str) -> None:
+        data = memoryview(text.encode())
+        with _store_errors(self.path):
+            try:
+                while data:
+                    data = data[os.write(self._file, data) :]
+            except OSError:
+                os.ftruncate(self._file, self._end)
+                raise
+        self._end += len(text.encode())
+
+
+class _store_errors:  # noqa: N801 - reads as a statement
+    """Turn an OSError about ``path`` into a StoreError that says what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"{self._path}: {error.strerror}; make room or fix the permissions, then submit again"
+            ) from error
+
+
+store_errors = _store_errors

@@ -1,0 +1,160 @@
+"""The Workflow contract: subclass it, and one file is a plug-in."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+
+from socm_like.fields import Model
+from socm_like.resources import Machine, ResourcePatch, Resources
+
+Scalar = bool | int | float | str
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Result(Model):
+    """What a Python task returns; it becomes ``result.json``."""
+
+    metrics: dict[str, Any] = Field(default={})
+    """Name -> JSON value; every number in it must be finite, else the task is ``invalid``."""
+
+
+class EstimateContext(Model):
+    """What an estimate may look at."""
+
+    machine: Machine
+
+
+class Workflow(Model):
+    """One table of a campaign: fields, what it needs, and how it runs.
+
+    A subclass declares its fields and either :meth:`run` (Python) or :meth:`get_command` and
+    :meth:`get_arguments` (a program). Everything else has a default.
+    """
+
+    kind: ClassVar[str] = ""
+    """The registered name; by default the class name without ``Workflow``, in kebab case."""
+    version: ClassVar[str] = "1"
+    """Part of every task's identity: change it when the same fields give another result."""
+    preload: ClassVar[tuple[str, ...]] = ()
+    """Modules the warm process imports once, so that a Python task need not."""
+    restartable: ClassVar[bool] = False
+    """Whether a new attempt finds the files of the one before and goes on from them."""
+
+    executable: str = ""
+    """The program to run."""
+    subcommand: str = ""
+    """The first word after the program."""
+    context: str = ""
+    """The data context; ``file://`` names a file."""
+    environment: dict[str, str] = Field(default={})
+    """Environment variables of the task."""
+    resources: ResourcePatch = Field(default=ResourcePatch())
+    """What overrides the estimate."""
+    depends_on: tuple[str, ...] = ()
+    """Workflows or groups whose tasks must succeed first."""
+    for_each: str = ""
+    """Makes one task per task of that workflow."""
+    parameters: dict[str, Scalar] = Field(default={})
+    """Values for placeholders that are not fields of the kind."""
+    outputs: dict[str, str] = Field(default={})
+    """Files the task leaves: name -> path in its directory; a missing one makes it ``invalid``."""
+    metrics: str = ""
+    """A JSON file of metrics that the program writes, in the task's directory."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the class its default kind; nothing is registered."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if "kind" not in cls.__dict__:
+            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__.removesuffix("Workflow"))
+            cls.kind = words.strip("_").replace("_", "-").lower()
+
+    @classmethod
+    def runs_python(cls) -> bool:
+        """Whether tasks of this class run in a Python process of ours."""
+        return cls.run is not Workflow.run
+
+    def estimate(self, context: EstimateContext) -> Resources:  # noqa: ARG002 - for subclasses
+        """Return what the task needs before anything has been measured."""
+        return Resources()
+
+    def expand(self) -> Sequence[Self]:
+        """Return the workflows this one stands for, one per task."""
+        return (self,)
+
+    def run(self, directory: Path) -> Result:
+        """Do the work, writing only inside ``directory``; called in a process of its own."""
+        raise NotImplementedError
+
+    def get_command(self, **kwargs: Any) -> str | Sequence[str]:  # noqa: ARG002 - for subclasses
+        """Return the program: words, or one string split like a shell would.
+
+        Keywords: ``name`` of the task and its ``resources``.
+        """
+        return f"{self.executable} {self.subcommand}"
+
+    def get_arguments(self, **kwargs: Any) -> str | Sequence[str]:  # noqa: ARG002 - for subclasses
+        """Return the program's arguments: words, or one string split like a shell would."""
+        return ()
+
+    def argv(self, name: str, resources: Resources) -> tuple[str, ...]:
+        """Return the words of the task's command line.
+
+        Raises ValueError when there is no program to run.
+        """
+        keywords = {"name": name, "resources": resources}
+        words = (*_words(self.get_command(**keywords)), *_words(self.get_arguments(**keywords)))
+        if not words or not words[0]:
+            raise ValueError(f"nothing to run: set executable, or let {type(self).__name__}.get_command return a program")
+        return words
+
+    def folder(self, identity: str) -> str:
+        """Return where the task's outputs go, relative to the store."""
+        return f"{self.kind}/{identity[:12]}"
+
+    def own_fields(self) -> dict[str, Any]:
+        """Return the fields of the kind itself, and the free parameters, as JSON values."""
+        dump = self.model_dump(mode="json", exclude=set(Workflow.model_fields))
+        return {**dump, **self.parameters}
+
+
+def _words(command: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(shlex.split(command)) if isinstance(command, str) else tuple(command)
+
+
+def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the words with each ``{name}`` replaced by its value; ``{{`` and ``}}`` stand for braces.
+
+    A list fills a word that is nothing but its placeholder with one word per item, and joins with commas inside
+    a longer word. Shell variables (``${HOME}``) and other braces are left alone.
+    Raises ValueError naming every placeholder that nobody fills.
+    """
+    missing = sorted({m[1] for word in words for m in _PLACEHOLDER.finditer(word) if m[1] and m[1] not in values})
+    if missing:
+        names = ", ".join(f"{{{name}}}" for name in missing)
+        known = ", ".join(sorted(values)) or "none"
+        raise ValueError(f"nothing fills {names}; set it under parameters, or use one of: {known}")
+    filled: list[str] = []
+    for word in words:
+        alone = _PLACEHOLDER.fullmatch(word)
+        value = values.get(alone[1]) if alone is not None and alone[1] else None
+        if isinstance(value, list | tuple):
+            filled.extend(_text(item) for item in value)
+        else:
+            filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[1]]) if m[1] else m[0][0], word))
+    return tuple(filled)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ",".join(_text(item) for item in value)
+    return str(value)
