@@ -26,6 +26,10 @@ class NotIdentity:
     """Marks a field that does not change the result: ``progress: Annotated[bool, NotIdentity()] = False``."""
 
 
+class FileWords:
+    """Marks the words of a command line: one that names a file beside the campaign file stands for that file."""
+
+
 def _from_file(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get("from_file"))
 
@@ -34,7 +38,7 @@ def _as_bytes(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
         return parse_size(value)
     if _from_file(info):
-        raise ValueError(f"a size needs a number and a unit (write \"{value} GiB\", not {value!r})")
+        raise ValueError(f'a size needs a number and a unit (write "{value} GiB", not {value!r})')
     return value
 
 
@@ -42,7 +46,7 @@ def _as_timedelta(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
         return timedelta(seconds=parse_span(value))
     if _from_file(info):
-        raise ValueError(f"a time span needs a number and a unit (write \"{value} min\", not {value!r})")
+        raise ValueError(f'a time span needs a number and a unit (write "{value} min", not {value!r})')
     return value
 
 

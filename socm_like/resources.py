@@ -68,7 +68,8 @@ class Machine(Model):
         if resources.cores > len(self.cores):
             reasons.append(f"asks {resources.cores} cores, {self.name} has {len(self.cores)}")
         if resources.memory is not None and resources.memory > self.memory:
-            reasons.append(f"asks {format_size(resources.memory)} of memory, {self.name} has {format_size(self.memory)}")
+            asked, offered = format_size(resources.memory), format_size(self.memory)
+            reasons.append(f"asks {asked} of memory, {self.name} has {offered}")
         if resources.gpus > len(self.gpus):
             reasons.append(f"asks {resources.gpus} GPUs, {self.name} has {len(self.gpus)}")
         return reasons

@@ -225,7 +225,8 @@ class RunLock:
             if holder is None:
                 continue
             if _seems_alive(self._run, holder):
-                raise RunHeldError(f"{self._run.name} is held by {holder}; watch it with: campaign status {self._run.name}")
+                name = self._run.name
+                raise RunHeldError(f"{name} is held by {holder}; watch it with: campaign status {name}")
             dead = holder
             self._remove(holder)
         self._last_sign = time.monotonic()

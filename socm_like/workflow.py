@@ -16,6 +16,7 @@ from socm_like.resources import Machine, ResourcePatch, Resources
 Scalar = bool | int | float | str
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Result(Model):
@@ -44,6 +45,8 @@ class Workflow(Model):
     """Part of every task's identity: change it when the same fields give another result."""
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules the warm process imports once, so that a Python task need not."""
+    files: ClassVar[tuple[Path, ...]] = ()
+    """Files of the kind itself (a script it runs) whose content is part of every task's identity."""
     restartable: ClassVar[bool] = False
     """Whether a new attempt finds the files of the one before and goes on from them."""
 
@@ -73,7 +76,7 @@ class Workflow(Model):
         """Give the class its default kind; nothing is registered."""
         super().__pydantic_init_subclass__(**kwargs)
         if "kind" not in cls.__dict__:
-            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__.removesuffix("Workflow"))
+            words = _WORD_START.sub("-", cls.__name__.removesuffix("Workflow"))
             cls.kind = words.strip("_").replace("_", "-").lower()
 
     @classmethod
@@ -112,17 +115,21 @@ class Workflow(Model):
         keywords = {"name": name, "resources": resources}
         words = (*_words(self.get_command(**keywords)), *_words(self.get_arguments(**keywords)))
         if not words or not words[0]:
-            raise ValueError(f"nothing to run: set executable, or let {type(self).__name__}.get_command return a program")
+            raise ValueError(f"nothing to run: set executable, or have {type(self).__name__}.get_command return it")
         return words
 
     def folder(self, identity: str) -> str:
         """Return where the task's outputs go, relative to the store."""
         return f"{self.kind}/{identity[:12]}"
 
+    @classmethod
+    def own_field_names(cls) -> tuple[str, ...]:
+        """Return the names of the fields that the kind adds to those every workflow has."""
+        return tuple(name for name in cls.model_fields if name not in Workflow.model_fields)
+
     def own_fields(self) -> dict[str, Any]:
         """Return the fields of the kind itself, and the free parameters, as JSON values."""
-        dump = self.model_dump(mode="json", exclude=set(Workflow.model_fields))
-        return {**dump, **self.parameters}
+        return {**self.model_dump(mode="json", include=set(self.own_field_names())), **self.parameters}
 
 
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:
@@ -136,7 +143,7 @@ def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
     a longer word. Shell variables (``${HOME}``) and other braces are left alone.
     Raises ValueError naming every placeholder that nobody fills.
     """
-    missing = sorted({m[1] for word in words for m in _PLACEHOLDER.finditer(word) if m[1] and m[1] not in values})
+    missing = [name for name in placeholders(words) if name not in values]
     if missing:
         names = ", ".join(f"{{{name}}}" for name in missing)
         known = ", ".join(sorted(values)) or "none"
@@ -150,6 +157,11 @@ def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
         else:
             filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[1]]) if m[1] else m[0][0], word))
     return tuple(filled)
+
+
+def placeholders(words: Sequence[str]) -> list[str]:
+    """Return the names of all placeholders in the words, sorted."""
+    return sorted({match[1] for word in words for match in _PLACEHOLDER.finditer(word) if match[1]})
 
 
 def _text(value: Any) -> str:

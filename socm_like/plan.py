@@ -1,0 +1,170 @@
+"""Tasks + Machine -> Plan: who runs where, in which order, and how long it takes at least."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from socm_like.campaign import Campaign, Execution
+from socm_like.identity import FileDigests, digest
+from socm_like.resources import UNSTATED_RUNTIME, Machine, Resources
+from socm_like.tasks import Task, resolve
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run will do: a value, written to ``plan.json`` whole."""
+
+    campaign: str
+    source: Path
+    """The campaign file."""
+    settings: tuple[str, ...]
+    """The ``--set`` arguments it was loaded with."""
+    store: Path
+    deadline: timedelta | None
+    machine: Machine
+    execution: Execution
+    plugins: tuple[Path, ...]
+    preload: tuple[str, ...]
+    """Modules that the warm process of the Python tasks imports."""
+    tasks: tuple[Task, ...]
+    """Each after the tasks it depends on."""
+
+    @property
+    def run_name(self) -> str:
+        """The campaign's name and 8 hex characters of what will be computed, not of where or how fast."""
+        content = [[task.name, task.id, list(task.dependencies)] for task in self.tasks]
+        return f"{self.campaign}-{digest(content)[:8]}"
+
+    def to_json(self) -> str:
+        """Return the plan as one JSON document; ``tasks`` come one per line."""
+        head = {
+            "schema": SCHEMA,
+            "campaign": self.campaign,
+            "run": self.run_name,
+            "source": str(self.source),
+            "settings": list(self.settings),
+            "store": str(self.store),
+            "deadline": self.deadline.total_seconds() if self.deadline else None,
+            "machine": self.machine.model_dump(mode="json"),
+            "execution": self.execution.model_dump(mode="json"),
+            "plugins": [str(path) for path in self.plugins],
+            "preload": list(self.preload),
+        }
+        lines = ",\n".join(json.dumps(_task_data(task), separators=(",", ":")) for task in self.tasks)
+        return f'{json.dumps(head)[:-1]}, "tasks": [\n{lines}\n]}}\n'
+
+
+def _task_data(task: Task) -> dict[str, Any]:
+    data = {field.name: getattr(task, field.name) for field in fields(task)}
+    data["resources"] = task.resources.model_dump(mode="json", exclude_none=True)
+    return data
+
+
+def read_plan(data: Mapping[str, Any]) -> Plan:
+    """Return the plan that :meth:`Plan.to_json` wrote."""
+    tasks = (
+        Task(
+            **{
+                **task,
+                "dependencies": tuple(task["dependencies"]),
+                "argv": None if task["argv"] is None else tuple(task["argv"]),
+                "resources": _resources(task["resources"]),
+            }
+        )
+        for task in data["tasks"]
+    )
+    return Plan(
+        campaign=data["campaign"],
+        source=Path(data["source"]),
+        settings=tuple(data["settings"]),
+        store=Path(data["store"]),
+        deadline=None if data["deadline"] is None else timedelta(seconds=data["deadline"]),
+        machine=Machine.model_validate(data["machine"]),
+        execution=Execution.model_validate(
+            {**data["execution"], "grace": timedelta(seconds=data["execution"]["grace"])}
+        ),
+        plugins=tuple(map(Path, data["plugins"])),
+        preload=tuple(data["preload"]),
+        tasks=tuple(tasks),
+    )
+
+
+def _resources(data: Mapping[str, Any]) -> Resources:
+    runtime = data.get("runtime")
+    return Resources.model_validate({**data, "runtime": None if runtime is None else timedelta(seconds=runtime)})
+
+
+def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDigests) -> Plan:
+    """Return the plan of a campaign on a machine; writes nothing.
+
+    Raises CampaignError with every fault, including requests that no part of the machine can meet.
+    """
+    usable = _capped(machine, campaign.execution)
+    tasks = resolve(campaign, store, usable, digests)
+    kinds = dict.fromkeys(task.kind for task in tasks if task.argv is None)
+    preload = dict.fromkeys(module for kind in kinds for module in campaign.registry[kind].preload)
+    return Plan(
+        campaign=campaign.name,
+        source=campaign.document.path.resolve(),
+        settings=tuple(campaign.document.overrides.values()),
+        store=store,
+        deadline=campaign.settings.deadline,
+        machine=usable,
+        execution=campaign.execution,
+        plugins=campaign.plugins,
+        preload=tuple(preload),
+        tasks=tasks,
+    )
+
+
+def _capped(machine: Machine, execution: Execution) -> Machine:
+    """Return the part of the machine that ``[execution]`` allows."""
+    return machine.model_copy(
+        update={
+            "cores": machine.cores[: execution.cores],
+            "memory": min(machine.memory, execution.memory or machine.memory),
+        }
+    )
+
+
+def runtime_of(task: Task) -> float:
+    """Return the stated runtime in seconds, or the weight of an unstated one."""
+    return (task.resources.runtime or UNSTATED_RUNTIME).total_seconds()
+
+
+def upward_ranks(tasks: Sequence[Task]) -> dict[str, float]:
+    """Return for each task the seconds from its start to the end of the longest chain behind it.
+
+    Source: upward rank without communication cost; Topcuoglu, Hariri & Wu (2002), IEEE TPDS 13(3), eq. 3, p. 264.
+    """
+    ranks = {task.name: runtime_of(task) for task in tasks}
+    longest_after: dict[str, float] = {}
+    for task in reversed(tasks):
+        ranks[task.name] += longest_after.get(task.name, 0.0)
+        for parent in task.dependencies:
+            longest_after[parent] = max(longest_after.get(parent, 0.0), ranks[task.name])
+    return ranks
+
+
+def critical_path(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Return the chain of tasks that takes longest, from its first to its last."""
+    ranks = upward_ranks(tasks)
+    by_name = {task.name: task for task in tasks}
+    children: dict[str, list[str]] = {}
+    for task in tasks:
+        for parent in task.dependencies:
+            children.setdefault(parent, []).append(task.name)
+    path = []
+    heads: Sequence[str] = [task.name for task in tasks if not task.dependencies]
+    while heads:
+        first = max(heads, key=lambda name: ranks[name])
+        path.append(by_name[first])
+        heads = children.get(first, [])
+    return tuple(path)
