@@ -86,7 +86,9 @@ class Campaign:
     entries: Mapping[str, Entry]
     groups: Mapping[str, tuple[str, ...]]
     upstream: Mapping[str, tuple[str, ...]]
-    """Workflow -> the workflows it waits for, in the order of the file."""
+    """Workflow -> the workflows it waits for, in the order of the file; without cycles."""
+    faults: tuple[Fault, ...]
+    """What is wrong so far; building the tasks adds what only the built workflows show, and raises all."""
 
     @property
     def name(self) -> str:
@@ -94,14 +96,15 @@ class Campaign:
         return self.settings.name or self.document.path.resolve().parent.name
 
     def members(self, name: str) -> tuple[str, ...]:
-        """Return the workflows a name stands for: itself, or the members of a group."""
-        return (name,) if name in self.entries else self.groups[name]
+        """Return the workflows a name stands for: itself, the members of a group, nothing for a wrong name."""
+        return (name,) if name in self.entries else self.groups.get(name, ())
 
 
 def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     """Return the campaign of a file with ``--set`` settings applied; reads, never writes.
 
-    Raises CampaignError with every fault of the file.
+    Raises CampaignError when the file is no campaign at all; other faults wait in ``Campaign.faults``, so that
+    :func:`socm_like.tasks.resolve` can report all at once.
     """
     return _Loader(read_document(path, settings)).load()
 
@@ -139,11 +142,9 @@ class _Loader:
         upstream = self._upstream()
         execution = self._model(Execution, ("execution",), data.get("execution", {}))
         environment = self._environment(data.get("environment", {}))
-        if self.faults:
-            raise CampaignError(self.faults)
         return Campaign(
             self.document, settings, execution, environment, tuple(path.resolve() for path in plugins),
-            self.registry, self.entries, self.groups, upstream,
+            self.registry, self.entries, self.groups, upstream, tuple(self.faults),
         )  # fmt: skip
 
     def _fault(self, key: KeyPath, message: str) -> None:
@@ -153,9 +154,13 @@ class _Loader:
         try:
             return model.model_validate(values, context={"from_file": True})
         except ValidationError as error:
-            for key, message in faults_of(error, model):
+            wrong = list(faults_of(error, model))
+            for key, message in wrong:
                 self._fault((*base, *key), f"{'.'.join(map(str, base))}: {message}")
-            return model()
+            if not isinstance(values, dict) or any(not key for key, _ in wrong):
+                return model()
+            names = {key[0] for key, _ in wrong}
+            return self._model(model, base, {key: value for key, value in values.items() if key not in names})
 
     def _settings(self, scalars: dict[str, Any]) -> Settings:
         for key in [key for key in scalars if key in _ELSEWHERE]:
@@ -213,15 +218,15 @@ class _Loader:
             if isinstance(value, dict) and child not in RESERVED and child not in fields
         }
         own = {child: value for child, value in table.items() if child not in children}
+        for child in self._misspelt(children, fields, key, name):
+            del children[child]
         merged = _merge(shared, own)
         origins = {**origins, **{child: (*key, child) for child in own}}
-        if children and not self._misspelt(children, fields, key, name):
+        if children:
             self.groups[name] = ()
             members = [self._walk((*names, child), value, merged, origins) for child, value in children.items()]
             self.groups[name] = tuple(member for group in members for member in group)
             return self.groups[name]
-        if children:
-            return ()
         if not isinstance(kind, str) or kind not in self.registry:
             self._unknown_kind(kind, name, key, "kind" in merged, origins)
             return ()
@@ -245,18 +250,14 @@ class _Loader:
             self._fault(key, str(error))
             return set()
 
-    def _misspelt(self, children: Mapping[str, Any], fields: set[str], key: KeyPath, name: str) -> bool:
-        """Report sub-tables that are a slip of the pen rather than members of a group."""
-        allowed = {*RESERVED, *(fields - set(Workflow.model_fields))}
-        slips = (
-            [child for child in children if suggest(child, allowed) and "kind" not in children[child]] if fields else []
-        )
+    def _misspelt(self, children: Mapping[str, Any], fields: set[str], key: KeyPath, name: str) -> list[str]:
+        """Report sub-tables that are a slip of the pen rather than members of a group; return their names."""
+        allowed = {*RESERVED, *(fields - set(Workflow.model_fields))} if fields else set()
+        slips = [child for child, table in children.items() if suggest(child, allowed) and "kind" not in table]
         for child in slips:
-            self._fault(
-                (*key, child),
-                f"campaign.{name}: unknown table {child!r}; allowed: {listed(allowed)}{suggest(child, allowed)}",
-            )
-        return bool(slips)
+            message = f"campaign.{name}: unknown table {child!r}; allowed: {listed(allowed)}{suggest(child, allowed)}"
+            self._fault((*key, child), message)
+        return slips
 
     def _unknown_kind(
         self, kind: Any, name: str, key: KeyPath, is_stated: bool, origins: Mapping[str, KeyPath]
@@ -280,10 +281,10 @@ class _Loader:
                 members = (target,) if target in self.entries else self.groups[target]
                 found.update(dict.fromkeys(members))
             upstream[name] = tuple(found)
-        cycle = _cycle(upstream)
-        if cycle:
+        while cycle := _cycle(upstream):
             entry = self.entries[cycle[0]]
             self._fault(entry.where(("depends_on",)), f"workflows wait for each other: {' -> '.join(cycle)}")
+            upstream[cycle[0]] = tuple(name for name in upstream[cycle[0]] if name != cycle[1])
         return upstream
 
     def _wrong_target(self, key: KeyPath, target: str) -> str:

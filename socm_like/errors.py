@@ -68,5 +68,7 @@ def suggest(found: str, allowed: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Return words as ``a, b, c`` in sorted order, or ``none``."""
-    return ", ".join(sorted(words)) or "none"
+    """Return words as ``a, b, c`` in sorted order, the first 20 of many, or ``none``."""
+    words = sorted(words)
+    rest = f" and {len(words) - 20} more" if len(words) > 20 else ""
+    return ", ".join(words[:20]) + rest or "none"

@@ -37,17 +37,26 @@ def _from_file(info: ValidationInfo) -> bool:
 def _as_bytes(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
         return parse_size(value)
-    if _from_file(info):
-        raise ValueError(f'a size needs a number and a unit (write "{value} GiB", not {value!r})')
+    if isinstance(value, bool) or _from_file(info):
+        raise ValueError(f"a size needs a number and a unit {_instead(value, 'GiB')}")
     return value
 
 
 def _as_timedelta(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
-        return timedelta(seconds=parse_span(value))
-    if _from_file(info):
-        raise ValueError(f'a time span needs a number and a unit (write "{value} min", not {value!r})')
+        try:
+            return timedelta(seconds=parse_span(value))
+        except OverflowError as error:
+            raise ValueError(f"a time span must be shorter than {timedelta.max.days} d, got {value!r}") from error
+    if isinstance(value, bool) or _from_file(info):
+        raise ValueError(f"a time span needs a number and a unit {_instead(value, 'min')}")
     return value
+
+
+def _instead(value: Any, unit: str) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f'(write "{value} {unit}", not {value!r})'
+    return f'(write "8 {unit}"), got {value!r}'
 
 
 def _positive_span(value: timedelta) -> timedelta:
@@ -57,18 +66,31 @@ def _positive_span(value: timedelta) -> timedelta:
 
 
 def _as_query(value: str) -> str:
-    """Let SQLite's own parser judge the expression; column names are unknown here, so they are not judged."""
+    """Let SQLite's own parser judge the expression; names are unknown here, so they are not judged.
+
+    Only an expression parses both after WHERE and inside CASE: no second statement, no ``1) OR (1``, no comment
+    that would swallow what stands behind it.
+    """
     if not value.strip() or value.startswith("file://"):
         return value
     connection = sqlite3.connect(":memory:")
     try:
-        connection.execute(f"EXPLAIN SELECT 1 WHERE ({value})")
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        if not str(error).startswith(("no such column", "no such function")):
-            raise ValueError(f"not an SQL condition: {error} in {value!r}") from error
+        for statement in (f"SELECT 1 WHERE {value}", f"SELECT CASE WHEN {value} THEN 1 END"):
+            problem = _problem(connection, statement)
+            if problem is not None:
+                raise ValueError(f"not an SQL condition: {problem} in {value!r}")
     finally:
         connection.close()
     return value
+
+
+def _problem(connection: sqlite3.Connection, statement: str) -> str | None:
+    try:
+        connection.execute(f"EXPLAIN {statement}")
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        if not str(error).startswith(("no such column", "no such function", "no such table")):
+            return str(error).rstrip(".")
+    return None
 
 
 Bytes = Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)]

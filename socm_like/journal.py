@@ -6,6 +6,7 @@ version, every other line one event. A torn last line (the writer died inside a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from socm_like.errors import StoreError
 from socm_like.units import format_instant
 
 SCHEMA = 1
+_HEADER_START = b'{"schema": '
 
 
 class TaskState(StrEnum):
@@ -122,10 +124,15 @@ class Event:
     """What is known beside the state: reason, pid, exit_code, signal, peak_memory (bytes), cpu (seconds)."""
 
     def line(self) -> str:
-        """Return the event as one line of the journal."""
+        """Return the event as one line of the journal.
+
+        Raises ValueError when a detail would hide what the event itself says.
+        """
         record = {"at": self.at, "task": self.task, "attempt": self.attempt, "state": self.state.value}
-        if self.detail:
-            record.update(self.detail)
+        hidden = record.keys() & self.detail
+        if hidden:
+            raise ValueError(f"a detail may not be called {', '.join(sorted(hidden))}")
+        record.update(self.detail)
         return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
 
 
@@ -147,7 +154,10 @@ class Record:
     details: dict[TaskState, Mapping[str, Any]] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
-        """Take in one event; news of an earlier attempt or an earlier state moves nothing back."""
+        """Take in one event; news of an earlier attempt or an earlier state moves nothing back.
+
+        Of two reports of the same state the earlier instant counts, whichever comes first.
+        """
         if event.state in (TaskState.QUEUED, TaskState.RUNNING):
             self.launched.add(event.attempt)
         if event.attempt < self.attempt:
@@ -157,8 +167,8 @@ class Record:
             self.times, self.details = {}, {}
         elif event.state in REACHABLE[self.state]:
             self.state = event.state
-        self.times.setdefault(event.state, event.at)
-        self.details.setdefault(event.state, event.detail)
+        if event.state not in self.times or event.at < self.times[event.state]:
+            self.times[event.state], self.details[event.state] = event.at, event.detail
 
     @property
     def detail(self) -> Mapping[str, Any]:
@@ -197,32 +207,53 @@ def read_events(path: Path) -> list[Event]:
 
     Raises StoreError when a line inside is damaged or the schema is newer than this program.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Event], int]:
+    """Return the events of a journal and the bytes of its whole lines."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return [], 0
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    if not lines:
-        return []
-    _check_header(path, lines[0])
-    return [_parse(path, number, line) for number, line in enumerate(lines[1:], start=2)]
+    end = data.rfind(b"\n") + 1
+    if end == 0:
+        if not (data.startswith(_HEADER_START) or _HEADER_START.startswith(data)):
+            raise StoreError(f"{path}:1: not a journal: {data[:60]!r}")
+        return [], 0
+    header, *lines = data[:end].split(b"\n")[:-1]
+    _check_header(path, header)
+    return [_parse(path, number, line) for number, line in enumerate(lines, start=2)], end
 
 
 def _parse(path: Path, number: int, line: bytes) -> Event:
     try:
-        record = json.loads(line)
-        return Event(
-            record.pop("at"), record.pop("task"), record.pop("attempt"), TaskState(record.pop("state")), record
-        )
-    except (ValueError, KeyError, AttributeError) as error:
+        return _event(json.loads(line))
+    except ValueError as error:
         raise StoreError(f"{path}:{number}: damaged journal line ({error}); restore the file from a copy") from error
+
+
+def _event(record: Any) -> Event:
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    missing = [name for name in ("at", "task", "attempt", "state") if name not in record]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
+    at, task, attempt, state = (record.pop(name) for name in ("at", "task", "attempt", "state"))
+    if not isinstance(at, str) or not isinstance(task, str):
+        raise ValueError("at and task must be text")
+    if type(attempt) is not int or attempt < 1:
+        raise ValueError(f"attempt must be a count from 1, not {attempt!r}")
+    return Event(at, task, attempt, TaskState(state), record)
 
 
 def _check_header(path: Path, line: bytes) -> None:
     try:
         schema = json.loads(line)["schema"]
+        if type(schema) is not int:
+            raise TypeError(schema)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}:1: not a journal: {line[:60]!r}") from error
     if schema != SCHEMA:
@@ -235,16 +266,20 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open for appending: write the header of a new journal, cut off a torn last line of an old one."""
         self.path = path
-        self.events = read_events(path)
+        self.events, self._end = _read(path)
         with _store_errors(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            size = os.fstat(self._file).st_size
-            self._end = os.pread(self._file, size, 0).rfind(b"\n") + 1
-            if self._end < size:
-                os.ftruncate(self._file, self._end)
-        if self._end == 0:
-            self._write(json.dumps({"schema": SCHEMA}) + "\n")
-            self.commit()
+        try:
+            with _store_errors(path):
+                if self._end < os.fstat(self._file).st_size:
+                    os.ftruncate(self._file, self._end)
+            if self._end == 0:
+                self._write(json.dumps({"schema": SCHEMA}) + "\n")
+                self.commit()
+                _sync_folder(path.parent)
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, events: Sequence[Event]) -> None:
         """Write events; they survive a crash of this process now and of the machine after :meth:`commit`.
@@ -260,19 +295,35 @@ class Journal:
             os.fdatasync(self._file)
 
     def close(self) -> None:
-        """Release the file."""
-        os.close(self._file)
+        """Release the file; a later append raises StoreError."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1  # the number may soon mean another file
 
     def _write(self, text: str) -> None:
-        data = memoryview(text.encode())
+        data = text.encode()
+        written = 0
         with _store_errors(self.path):
             try:
-                while data:
-                    data = data[os.write(self._file, data) :]
-            except OSError:
+                while written < len(data):
+                    written += os.write(self._file, data[written:])
+                self._end += written
+            except BaseException:  # Ctrl-C between two writes must not leave half a line either
                 os.ftruncate(self._file, self._end)
                 raise
-        self._end += len(text.encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, too (fsync(2)); not every network file system can."""
+    with _store_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        finally:
+            os.close(descriptor)
 
 
 class _store_errors:  # noqa: N801 - reads as a statement

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from os.path import exists, isfile, join, normpath
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,36 +50,26 @@ def output_references(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, 
             yield from output_references(item, (*key, index))
 
 
-class UnresolvedError(Exception):
-    """A word that stands for nothing; carries the key path inside the value."""
-
-    def __init__(self, key: KeyPath, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-        self.message = message
-
-
 @dataclass(frozen=True, slots=True)
 class Resolver:
     """Replaces the words of one table by absolute paths, noting what each path stands for."""
 
-    folder: Path
+    folder: str
     """Where relative paths start: the folder of the campaign file."""
     outputs: Callable[[OutputReference], Sequence[str]]
     """The absolute paths an ``output://`` reference stands for."""
-    inputs: set[Path]
+    inputs: set[Path] = field(default_factory=set)
     """Collects the input files that were met."""
+    problems: list[tuple[KeyPath, str]] = field(default_factory=list)
+    """Collects the words that stand for nothing: a missing file, several outputs where one is wanted."""
 
     def resolve(self, workflow: type[Workflow], values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the table with every word resolved.
-
-        Raises UnresolvedError for a file that is not there, or several outputs where one is wanted.
-        """
+        """Return the table with every word resolved as far as that goes."""
         resolved = {}
         for name, value in values.items():
             role = _role(workflow, name)
             if role == "word" and isinstance(value, str):
-                value = _split(value, name)  # noqa: PLW2901 - one string is split as a shell would
+                value = self._split(value, name)  # noqa: PLW2901 - one string is split as a shell would
             resolved[name] = self._value(value, (name,), role)
         return resolved
 
@@ -86,7 +77,7 @@ class Resolver:
         if isinstance(value, str):
             words = self._word(value, key, role)
             if len(words) != 1:
-                raise UnresolvedError(key, f"{value!r} stands for {len(words)} files; this key takes one")
+                self.problems.append((key, f"{value!r} stands for {len(words)} files; this key takes one"))
             return words[0]
         if isinstance(value, list):
             items: list[Any] = []
@@ -109,30 +100,35 @@ class Resolver:
             return [f"{prefix}{self._file(rest, key)}"]
         if role == "path" and word:
             return [self._file(word, key)]
-        if role == "word" and ("." in word or "/" in word) and (self.folder / word).is_file():
+        if role == "word" and self._names_file(word, key):
             return [self._file(word, key)]
         return [word]
 
+    def _names_file(self, word: str, key: KeyPath) -> bool:
+        """Whether a word of a command names an input; a program by absolute path belongs to the machine, not to us."""
+        if key == ("command", 0) and word.startswith("/"):
+            return False
+        return ("." in word or "/" in word) and isfile(join(self.folder, word))
+
+    def _split(self, command: str, name: str) -> list[str]:
+        try:
+            return shlex.split(command)
+        except ValueError as error:
+            self.problems.append(((name,), f"{error} in {command!r}"))
+            return [command]
+
     def _file(self, text: str, key: KeyPath) -> str:
         """Return the absolute path of an input; ``models.py:name`` names something inside the file."""
-        path = self.folder / text
-        inside = ""
-        if not path.exists() and ":" in text:
-            head, _, tail = text.rpartition(":")
-            if (self.folder / head).is_file():
-                path, inside = self.folder / head, f":{tail}"
-        if not path.exists():
-            raise UnresolvedError(key, f"no such file: {path}")
-        path = path.resolve()
-        self.inputs.add(path)
+        path, inside = normpath(join(self.folder, text)), ""
+        if ":" in text and not exists(path):
+            head, _, tail = path.rpartition(":")
+            if isfile(head):
+                path, inside = head, f":{tail}"
+        if not exists(path):
+            self.problems.append((key, f"no such file: {path}"))
+        else:
+            self.inputs.add(Path(path))
         return f"{path}{inside}"
-
-
-def _split(command: str, name: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise UnresolvedError((name,), f"{error} in {command!r}") from error
 
 
 @cache

@@ -38,7 +38,7 @@ class Resources(Model):
 
     def patched(self, patch: ResourcePatch) -> Resources:
         """Return these resources with every value that the patch states."""
-        return self.model_copy(update=patch.model_dump(exclude_none=True))
+        return self.model_copy(update=patch.model_dump(exclude_none=True)) if patch.model_fields_set else self
 
 
 class ResourcePatch(Model):

@@ -13,9 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,26 +33,37 @@ HEARTBEAT = 10.0
 STALE_AFTER = 60.0
 """Seconds without a sign of life after which a lock of another host counts as dead."""
 
+_HASHED = re.compile(r"~[0-9a-f]{16}")
+
 
 def file_name(text: str) -> str:
     """Return ``text`` as one file name: no separators or control characters, never too long, never shared.
 
-    A name that had to be changed ends in a piece of its own hash, so two names never meet in one file.
+    A name that had to be changed, or looks as if it had been, ends in 16 digits of its own hash: two names do not
+    meet in one file, not even among a million long ones.
     """
     clean = "".join("_" if char == "/" or not char.isprintable() else char for char in text)
-    if clean == text and len(clean.encode("utf-8", "surrogateescape")) <= NAME_LIMIT and not clean.startswith("."):
+    is_short = len(clean.encode()) <= NAME_LIMIT
+    if clean == text and is_short and clean != "" and not clean.startswith(".") and not _HASHED.fullmatch(clean[-17:]):
         return clean
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    kept = clean.encode("utf-8", "ignore")[: NAME_LIMIT - 10].decode("utf-8", "ignore").lstrip(".")
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    kept = clean.encode()[: NAME_LIMIT - 17].decode("utf-8", "ignore").lstrip(".")
     return f"{kept}~{digest}"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by new text; a reader sees the old or the new one, never half."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Replace a file by new text, in UTF-8; a reader sees the old or the new one, never half.
+
+    Raises StoreError; the old file then stands, and nothing else is left behind.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:16]}.tmp")  # pids meet where hosts share a folder
     with store_errors(path):
-        temporary.write_text(text)
-        temporary.replace(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,7 @@ def _last_news(run: RunDirectory) -> tuple[int, str]:
 def find_run(store: Path, name: str | None) -> RunDirectory:
     """Return the run of that name or path, or the one with the latest news when no name is given.
 
-    A campaign's name, or the beginning of a run's name, is enough where it fits one run.
+    A campaign's name, or else the beginning of a run's name, is enough where it fits one run.
     Raises UsageError naming the runs there are.
     """
     if name is not None and (Path(name) / "plan.json").is_file():
@@ -138,12 +152,17 @@ def find_run(store: Path, name: str | None) -> RunDirectory:
         raise UsageError(f"no run in {store}; start one with: campaign submit campaign.toml")
     if name is None:
         return runs[-1]
-    matches = [run for run in runs if run.name == name] or [run for run in runs if run.name.startswith(name)]
+    matches = (
+        [run for run in runs if run.name == name]
+        or [run for run in runs if run.name.rpartition("-")[0] == name]
+        or [run for run in runs if run.name.startswith(name)]
+    )
     if len(matches) == 1:
         return matches[0]
-    names = [run.name for run in matches or runs]
-    problem = "fits several runs" if matches else "is no run"
-    raise UsageError(f"{name!r} {problem} of {store}; there are: {', '.join(names)}{suggest(name, names)}")
+    if matches:
+        raise UsageError(f"{name!r} fits several runs of {store}: {', '.join(run.name for run in matches)}")
+    names = [run.name for run in runs]
+    raise UsageError(f"{name!r} is no run of {store}; there are: {', '.join(names)}{suggest(name, names)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +172,20 @@ class Holder:
     host: str
     pid: int
     started: str
-    """Start time of the process in clock ticks since boot, with the boot id: a reused pid differs."""
+    """What :func:`process_started` returned for it: a reused pid differs."""
     token: str = ""
+    """Made up for one lock: no other lock, of this process or another, has it."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
     @property
     def is_here(self) -> bool:
-        """Whether the holder runs, or ran, on this host."""
-        return self.host == socket.gethostname()
+        """Whether the holder's pid means something here: same host, not restarted since, same pid namespace.
+
+        Two machines may share a name, and so may two containers; what cannot be told apart goes by signs of life.
+        """
+        return self.host == socket.gethostname() and self.started.partition("@")[2] == _pid_world()
 
     @property
     def is_alive(self) -> bool:
@@ -171,100 +194,157 @@ class Holder:
 
 
 def process_started(pid: int) -> str | None:
-    """Return what tells this process from a later one with the same pid, or None when there is none (proc(5))."""
+    """Return what tells this process from a later one with the same pid, or None when there is none (proc(5)).
+
+    It is the start in clock ticks since boot, and after the ``@`` the boot id and the pid namespace.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
     after_name = stat.rpartition(")")[2].split()
-    return None if after_name[0] in "ZX" else f"{after_name[19]}@{boot}"
+    return None if after_name[0] in "ZX" else f"{after_name[19]}@{_pid_world()}"
+
+
+def _pid_world() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def read_holder(run: RunDirectory) -> Holder | None:
     """Return the live holder of a run, or None when nobody works on it."""
     holder = _read_lock(run.lock)
-    return holder if holder is not None and _seems_alive(run, holder) else None
+    return holder if holder is not None and _seems_alive(run.lock, holder, time.time()) else None
 
 
 def _read_lock(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_bytes()))
+        holder = Holder(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise StoreError(f"{path}: damaged lock; if nothing works on this run, remove the file") from error
+    if type(holder.pid) is not int or not all(isinstance(t, str) for t in (holder.host, holder.started, holder.token)):
+        raise StoreError(f"{path}: damaged lock; if nothing works on this run, remove the file")
+    return holder
 
 
-def _seems_alive(run: RunDirectory, holder: Holder) -> bool:
+def _seems_alive(path: Path, holder: Holder, now: float) -> bool:
     if holder.is_here:
         return holder.is_alive
     try:
-        silent = time.time() - run.lock.stat().st_mtime
+        silent = now - path.stat().st_mtime
     except FileNotFoundError:
         return False
     return silent < STALE_AFTER
 
 
 class RunLock:
-    """Makes this process the one writer of a run, from :meth:`acquire` to :meth:`release`."""
+    """Makes this process the one writer of a run, from :meth:`acquire` to :meth:`release`.
+
+    The lock is only ever created by link(2), which one process wins, replaced by rename(2), or removed by the
+    process it names. Whoever replaces a dead holder must first hold the claim to just that holder: a second lock,
+    taken in the same way, with the dead holder's token in its name. So a slow process that has read an old lock
+    can neither replace nor remove a new one, and there is no moment without a lock for a third to slip in.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
         self._holder = Holder(socket.gethostname(), os.getpid(), process_started(os.getpid()) or "", uuid4().hex)
         self._last_sign = 0.0
+        self._now = 0.0
 
     def acquire(self) -> Holder | None:
         """Take the lock; return the dead holder it was taken over from, if any.
 
         Raises RunHeldError naming the live holder; nothing has been written then.
         """
-        dead = None
-        while not self._create():
-            holder = _read_lock(self._run.lock)
-            if holder is None:
-                continue
-            if _seems_alive(self._run, holder):
-                name = self._run.name
-                raise RunHeldError(f"{name} is held by {holder}; watch it with: campaign status {name}")
-            dead = holder
-            self._remove(holder)
+        dead = self._take(self._run.lock)
         self._last_sign = time.monotonic()
         return dead
 
     def release(self) -> None:
-        """Give the run back."""
-        self._remove(self._holder)
+        """Give the run back; works on a full disk. A lock that another process has taken over stays."""
+        if _read_lock(self._run.lock) != self._holder:
+            return
+        claim = self._claim(self._holder)
+        with store_errors(self._run.lock):
+            try:
+                os.link(self._run.lock, claim)
+            except (FileExistsError, FileNotFoundError):  # somebody is just taking it over, or has removed it
+                return
+            try:
+                if _read_lock(self._run.lock) == self._holder:
+                    self._run.lock.unlink()
+            finally:
+                claim.unlink()
 
     def sign(self) -> None:
-        """Show that the holder is alive; hosts that cannot see its process go by this."""
-        now = time.monotonic()
-        if now - self._last_sign >= HEARTBEAT:
-            self._last_sign = now
-            with store_errors(self._run.lock):
-                os.utime(self._run.lock)
+        """Show that the holder is alive; hosts that cannot see its process go by this.
 
-    def _create(self) -> bool:
-        """Create the lock with its content in one step: link(2) is atomic on network file systems too."""
-        temporary = self._run.path / f"lock.{self._holder.token}"
-        content = {name: getattr(self._holder, name) for name in ("host", "pid", "started", "token")}
+        Raises RunHeldError when another process has taken the run over, StoreError when the lock is gone: this
+        process must then write nothing more.
+        """
+        now = time.monotonic()
+        if now - self._last_sign < HEARTBEAT:
+            return
+        holder = _read_lock(self._run.lock)
+        if holder is None:
+            raise StoreError(f"{self._run.lock}: somebody removed the lock; submit again to go on")
+        if holder != self._holder:
+            raise RunHeldError(f"{self._run.name} was taken over by {holder}, which saw no sign of this process")
         with store_errors(self._run.lock):
-            temporary.write_text(json.dumps(content))
+            os.utime(self._run.lock)
+        self._last_sign = now
+
+    def _take(self, path: Path) -> Holder | None:
+        """Make a lock name this process; return the dead holder that it named before, if any."""
+        while not self._create(path):
+            holder = _read_lock(path)
+            if holder is None:
+                continue
+            if _seems_alive(path, holder, self._now):
+                raise RunHeldError(
+                    f"{self._run.name} is held by {holder}; watch it with: campaign status {self._run.name}"
+                )
+            claim = self._claim(holder)
+            self._take(claim)
             try:
-                os.link(temporary, self._run.lock)
-            except FileExistsError:
-                return False
+                if _read_lock(path) == holder:
+                    self._replace(path)
+                    return holder
             finally:
-                temporary.unlink()
+                claim.unlink(missing_ok=True)
+        return None
+
+    def _claim(self, holder: Holder) -> Path:
+        return self._run.path / f"lock.{file_name(holder.token)}.heir"
+
+    def _create(self, path: Path) -> bool:
+        """Create a lock with its content in one step; return whether nobody else had."""
+        with store_errors(path), self._own_lock() as own:
+            try:
+                os.link(own, path)
+            except FileExistsError:
+                return own.stat().st_nlink == 2  # a lost answer of the file server, not a rival (open(2), O_EXCL)
         return True
 
-    def _remove(self, holder: Holder) -> None:
-        """Remove the lock if it is still this holder's; a faster third party's lock is put back."""
-        aside = self._run.path / f"lock.{uuid4().hex}.old"
+    def _replace(self, path: Path) -> None:
+        with store_errors(path), self._own_lock() as own:
+            own.replace(path)
+
+    @contextmanager
+    def _own_lock(self) -> Iterator[Path]:
+        """Write a lock that names this process under a name that nobody looks for, and note the file server's time."""
+        own = self._run.path / f"lock.{self._holder.token}.new"
         try:
-            self._run.lock.rename(aside)
-        except FileNotFoundError:
-            return
-        if _read_lock(aside) != holder:
-            os.link(aside, self._run.lock)
-        aside.unlink()
+            with own.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(self._holder)))
+                file.flush()
+                os.fsync(file.fileno())
+            self._now = own.stat().st_mtime  # hosts' clocks may differ by more than STALE_AFTER
+            yield own
+        finally:
+            own.unlink(missing_ok=True)

@@ -16,14 +16,14 @@ from socm_like.errors import CampaignError, Fault, listed, suggest
 from socm_like.faults import faults_of
 from socm_like.fields import NotIdentity
 from socm_like.identity import FileDigests, digest, substitute
-from socm_like.references import OutputReference, Resolver, UnresolvedError, output_references
+from socm_like.references import OutputReference, Resolver, output_references
 from socm_like.resources import Machine, Resources
 from socm_like.workflow import EstimateContext, Workflow
 
 RESULT = "result.json"
 
-_STRUCTURE = ("resources", "depends_on", "for_each")
-"""Fields that say where and when, not what."""
+_STRUCTURE = {"resources", "depends_on", "for_each", "environment"}
+"""Fields that say where and when, not what; the environment counts, merged with the campaign's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,18 @@ class _Resolution:
     expected: dict[str, dict[str, str]] = field(default_factory=dict)
     """Workflow -> files of it that others refer to."""
 
+    def __post_init__(self) -> None:
+        self.folder = str(self.campaign.document.path.resolve().parent)
+        self.context = EstimateContext(machine=self.machine)
+        self.faults.extend(self.campaign.faults)
+
     def resolve(self) -> tuple[Task, ...]:
         self._collect_expected()
         for name in _in_order(self.campaign.upstream):
             entry = self.campaign.entries[name]
             self.instances[name] = list(self._instances_of(entry))
         if self.faults:
-            raise CampaignError(list(dict.fromkeys(self.faults)))
+            raise CampaignError(sorted(dict.fromkeys(self.faults), key=_place))
         return tuple(instance.task for instances in self.instances.values() for instance in instances)
 
     def _fault(self, entry: Entry, key: KeyPath, message: str) -> None:
@@ -142,6 +147,8 @@ class _Resolution:
             except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; it becomes a fault of its table
                 self._fault(entry, (), f"{entry.kind} cannot be expanded: {type(error).__name__}: {error}")
                 return
+            if not members:
+                self._fault(entry, (), f"{entry.kind} expands to no task")
             labels = _labels(members)
             for member, own_label in zip(members, labels, strict=True):
                 label = ",".join(part for part in (parent.label if parent else "", own_label) if part)
@@ -152,21 +159,24 @@ class _Resolution:
 
     def _build(self, entry: Entry, bound: Mapping[str, _Instance]) -> tuple[Workflow, set[Path]] | None:
         kind = self.campaign.registry[entry.kind]
-        inputs: set[Path] = set()
 
         def outputs(reference: OutputReference) -> Sequence[str]:
-            return [self._path(instance, reference.path) for instance in self._targets(reference.workflow, bound)]
+            targets = self._targets(reference.workflow, bound)
+            if not targets:  # it has faults of its own, which are reported there
+                return [f"/unresolved/{reference.workflow}/{reference.path}"]
+            return [self._path(instance, reference.path) for instance in targets]
 
+        resolver = Resolver(self.folder, outputs)
+        values = resolver.resolve(kind, entry.values)
+        for key, problem in resolver.problems:
+            self._fault(entry, key, f"{'.'.join(map(str, key))}: {problem}")
         try:
-            resolver = Resolver(self.campaign.document.path.resolve().parent, outputs, inputs)
-            values = resolver.resolve(kind, entry.values)
-            return kind.model_validate(values, context={"from_file": True}), inputs
-        except UnresolvedError as error:
-            self._fault(entry, error.key, f"{'.'.join(map(str, error.key))}: {error.message}")
+            workflow = kind.model_validate(values, context={"from_file": True})
         except ValidationError as error:
             for key, message in faults_of(error, kind):
                 self._fault(entry, key, message)
-        return None
+            return None
+        return workflow, resolver.inputs
 
     def _targets(self, name: str, bound: Mapping[str, _Instance]) -> list[_Instance]:
         """Return the tasks a name stands for: the bound one of a ``for_each`` ancestor, else all."""
@@ -192,17 +202,17 @@ class _Resolution:
         dependencies = self._dependencies(entry, bound)
         environment = {**self.campaign.environment, **workflow.environment}
         try:
-            resources = workflow.estimate(EstimateContext(machine=self.machine)).patched(workflow.resources)
+            resources = workflow.estimate(self.context).patched(workflow.resources)
             argv = None if workflow.runs_python() else workflow.argv(name, resources)
-            identity = self._identity(workflow, dependencies, inputs, environment)
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; it becomes a fault of its table
             found = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             self._fault(entry, (), found)
             return None
         for reason in self.machine.refusals(resources):
             self._fault(entry, ("resources",), f"{name} can never run: it {reason}")
-        fields = workflow.model_dump(mode="json", exclude={"environment", *_STRUCTURE})
-        own = type(workflow).own_field_names()
+        fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
+        identity = self._identity(workflow, fields, dependencies, inputs, environment)
+        own = _own_field_names(type(workflow))
         return Task(
             name=name,
             workflow=entry.name,
@@ -223,34 +233,48 @@ class _Resolution:
     def _identity(
         self,
         workflow: Workflow,
+        fields: Mapping[str, Any],
         dependencies: Sequence[_Instance],
         inputs: set[Path],
         environment: Mapping[str, str],
     ) -> str:
         tokens = {str(self.store / instance.task.folder): f"output:{instance.task.id}" for instance in dependencies}
-        tokens.update({str(path): f"sha256:{self.digests.of(path)}" for path in inputs})
-        fields = workflow.model_dump(mode="json", exclude=_irrelevant(type(workflow)))
+        tokens.update({str(path): f"sha256:{self.digests.of(path)}" for path in inputs if path.exists()})
+        irrelevant = _irrelevant(type(workflow))
+        content = {
+            "fields": {name: value for name, value in fields.items() if name not in irrelevant},
+            "environment": environment,
+        }
         return digest(
             {
+                **(substitute(content, tokens) if tokens else content),
                 "kind": workflow.kind,
                 "version": workflow.version,
-                "fields": substitute(fields, tokens) if tokens else fields,
-                "environment": substitute(environment, tokens) if tokens else environment,
                 "inputs": sorted(instance.task.id for instance in dependencies),
                 "files": sorted(self.digests.of(path) for path in workflow.files),
             }
         )
 
 
+def _place(fault: Fault) -> tuple[str, int]:
+    """Return file and line of a fault, to sort by."""
+    file, _, line = fault.where.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (fault.where, 0)
+
+
 @cache
-def _irrelevant(workflow: type[Workflow]) -> set[str]:
-    """Return the fields of a class that do not change the result; the environment is added merged."""
-    marked = {
+def _own_field_names(workflow: type[Workflow]) -> tuple[str, ...]:
+    return workflow.own_field_names()
+
+
+@cache
+def _irrelevant(workflow: type[Workflow]) -> frozenset[str]:
+    """Return the fields of a class that are marked as not changing the result."""
+    return frozenset(
         name
         for name, field in workflow.model_fields.items()
         if any(isinstance(marker, NotIdentity) for marker in field.metadata)
-    }
-    return {*_STRUCTURE, "environment", *marked}
+    )
 
 
 def _in_order(upstream: Mapping[str, Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ Sizes are int bytes and spans float seconds inside; text carries the unit at the
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -39,7 +40,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None or match[2] not in _SIZE_UNITS:
         raise ValueError(f"a size needs a number and a unit (kB, MB, GB, TB, KiB, MiB, GiB, TiB), got {text!r}")
-    return round(float(match[1]) * _SIZE_UNITS[match[2]])
+    size = float(match[1]) * _SIZE_UNITS[match[2]]
+    if math.isinf(size):
+        raise ValueError(f"a size must be finite, got {text!r}")
+    return round(size)
 
 
 def parse_span(text: str) -> float:
@@ -60,20 +64,25 @@ def parse_span(text: str) -> float:
         position = part.end()
     if position == 0:
         raise ValueError(f"a time span needs a number and a unit (s, min, h, d, w), got {text!r}")
+    if math.isinf(total):
+        raise ValueError(f"a time span must be finite, got {text!r}")
     return total
 
 
 def format_size(size: float) -> str:
-    """Return bytes as ``1.5 GiB``: three significant digits, binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
-        size /= 1024
-    raise AssertionError("unreachable")
+    """Return bytes as ``1.5 GiB``: binary units, three significant digits or all before the point."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    power = 0
+    while size >= 1023.5 and power < len(units) - 1:
+        size, power = size / 1024, power + 1
+    digits = f"{size:.0f}" if power == 0 or size >= 999.5 else f"{size:.3g}"
+    return f"{digits} {units[power]}"
 
 
 def format_span(seconds: float) -> str:
     """Return seconds as ``0.31 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min`` or ``4 d 03 h``."""
+    if seconds < 0:
+        return f"-{format_span(-seconds)}"
     if seconds < 9.95:
         return f"{seconds:.2g} s"
     whole = round(seconds)
@@ -92,5 +101,11 @@ def format_instant(at: float) -> str:
 
 
 def parse_instant(text: str) -> float:
-    """Return the seconds since the epoch of an ISO-8601 instant."""
-    return datetime.fromisoformat(text).timestamp()
+    """Return the seconds since the epoch of an ISO-8601 instant.
+
+    Raises ValueError for anything else, and for an instant without a time zone.
+    """
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"an instant needs a time zone (write {text}Z), got {text!r}")
+    return instant.timestamp()

@@ -22,7 +22,7 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 class Result(Model):
     """What a Python task returns; it becomes ``result.json``."""
 
-    metrics: dict[str, Any] = Field(default={})
+    metrics: dict[str, Any] = Field(default_factory=dict)
     """Name -> JSON value; every number in it must be finite, else the task is ``invalid``."""
 
 
@@ -56,17 +56,17 @@ class Workflow(Model):
     """The first word after the program."""
     context: str = ""
     """The data context; ``file://`` names a file."""
-    environment: dict[str, str] = Field(default={})
+    environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the task."""
-    resources: ResourcePatch = Field(default=ResourcePatch())
+    resources: ResourcePatch = ResourcePatch()
     """What overrides the estimate."""
     depends_on: tuple[str, ...] = ()
     """Workflows or groups whose tasks must succeed first."""
     for_each: str = ""
     """Makes one task per task of that workflow."""
-    parameters: dict[str, Scalar] = Field(default={})
+    parameters: dict[str, Scalar] = Field(default_factory=dict)
     """Values for placeholders that are not fields of the kind."""
-    outputs: dict[str, str] = Field(default={})
+    outputs: dict[str, str] = Field(default_factory=dict)
     """Files the task leaves: name -> path in its directory; a missing one makes it ``invalid``."""
     metrics: str = ""
     """A JSON file of metrics that the program writes, in the task's directory."""

@@ -73,9 +73,10 @@ class Stop(IntEnum):
 class Tolerances(NamedTuple):
     """When to stop; all are relative."""
 
-    ftol: float = 1e-15
-    xtol: float = 1e-12
-    gtol: float = 1e-10
+    ftol: float | Array = 1e-20
+    xtol: float | Array = 1e-14
+    gtol: float | Array = 1e-10
+    max_iterations: int | Array = 2000
 
 
 class Linearisation(NamedTuple):
@@ -89,16 +90,26 @@ class Linearisation(NamedTuple):
     """``z = Q1^T r``, (p,)."""
 
 
-class State(NamedTuple):
-    """What the iteration carries."""
+class Trust(NamedTuple):
+    """The trust region ``|D d| <= radius``."""
 
-    parameters: Array
-    here: Linearisation
     scale: Array
     """``D``, (p,)."""
     radius: Array
+
+
+class State(NamedTuple):
+    """What the iteration carries: the best point so far, and the next step from it."""
+
+    parameters: Array
+    here: Linearisation
+    trust: Trust
     offset: Array
+    step: Array
+    is_full: Array
+    """Whether the step is neither damped nor pinned on a bound."""
     iterations: Array
+    """Steps tried; evaluations are one more."""
     stop: Array
 
 
@@ -186,30 +197,165 @@ def damped_step(triangle: Array, projection: Array, radius: Array) -> tuple[Arra
     return -right.T @ (numerator / (squares + damping)), damping
 
 
-def bounded_step(state: State, problem: Problem, held: Array) -> tuple[Array, Array]:
+def bounded_step(parameters: Array, here: Linearisation, trust: Trust, problem: Problem) -> tuple[Array, Array]:
     """Return the step inside the trust region and the bounds, and whether it is a full (undamped, unpinned) step.
 
     Parameters that the step would carry over a bound are pinned on it, and the step of the others is solved for anew
     with ``z + R_pinned d_pinned``; at most ``p`` times.
     """
-    room_below = problem.lower - state.parameters
-    room_above = problem.upper - state.parameters
-    triangle, projection, _ = state.here
-
-    def solve(pinned: Array, step: Array) -> tuple[Array, Array]:
-        fixed = jnp.where(pinned, step, 0.0)
-        columns = jnp.where(pinned, 0.0, triangle / state.scale)
-        inner, damping = damped_step(columns, projection + triangle @ fixed, state.radius)
-        return jnp.where(pinned, fixed, inner / state.scale), damping
+    room_below = problem.lower - parameters
+    room_above = problem.upper - parameters
+    held = held_parameters(parameters, here, problem)
 
     def crosses(step: Array) -> Array:
         return (step < room_below) | (step > room_above)
 
-    def pin(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        pinned, step, _ = carry
+    def solve(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        pinned, step, _, count = carry
         pinned = pinned | crosses(step)
-        return (pinned, *solve(pinned, jnp.clip(step, room_below, room_above)))
+        fixed = jnp.where(pinned, jnp.clip(step, room_below, room_above), 0.0)
+        columns = jnp.where(pinned, 0.0, here.triangle / trust.scale)
+        inner, damping = damped_step(columns, here.projection + here.triangle @ fixed, trust.radius)
+        return pinned, jnp.where(pinned, fixed, inner / trust.scale), damping, count + 1
 
-    start = (held, *solve(held, jnp.zeros_like(state.parameters)))
-    pinned, step, damping = jax.lax.while_loop(lambda carry: jnp.any(crosses(carry[1]) & ~carry[0]), pin, start)
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+        return (carry[3] == 0) | jnp.any(crosses(carry[1]) & ~carry[0])
+
+    nothing = (held, jnp.zeros_like(parameters), jnp.zeros(()), jnp.zeros((), int))
+    pinned, step, damping, _ = jax.lax.while_loop(unfinished, solve, nothing)
     return step, (damping == 0) & jnp.all(pinned == held)
+
+
+def rounding_floor(problem: Problem, here: Linearisation) -> Array:
+    """Return the relative offset that rounding in the model leaves: ``2 eps |f| / |r|``."""
+    norm = jnp.linalg.norm(here.residuals)
+    size = jnp.linalg.norm(here.residuals + problem.y / problem.sigma)
+    return 2 * EPSILON * size / jnp.where(norm > 0, norm, 1.0)
+
+
+class Trial(NamedTuple):
+    """A step, what it promised and what it gave."""
+
+    step: Array
+    length: Array
+    """``|D d|``."""
+    slope: Array
+    """Directional derivative ``g^T d`` of the cost."""
+    predicted: Array
+    """Reduction of the cost that the linear model promises."""
+    actual: Array
+    """Reduction of the cost; -inf where the model is not finite."""
+    accepted: Array
+    is_tiny: Array
+    """Whether the predicted reduction is below the rounding error of the actual one."""
+
+
+def compare(state: State, there: Linearisation, offset: Array, step: Array, problem: Problem) -> Trial:
+    """Return how a step fared.
+
+    The actual reduction is summed as ``(r - r') (r + r') / 2``, which cancels less than a difference of costs. Below
+    its rounding error a full step is taken when it lowers the offset instead: gradients are known better than costs.
+    """
+    here = state.here
+    change = here.triangle @ step
+    predicted = -change @ (here.projection + change / 2)
+    actual = jnp.sum((here.residuals - there.residuals) * (here.residuals + there.residuals)) / 2
+    actual = jnp.where(is_finite(there), actual, -jnp.inf)
+    noise = 32 * (EPSILON + rounding_floor(problem, here)) * (here.residuals @ here.residuals)
+    is_tiny = predicted <= noise
+    polishes = is_tiny & (actual >= -noise) & (offset < state.offset)
+    accepted = jnp.where(is_tiny, polishes, actual > ACCEPTED_RATIO * predicted)
+    length = jnp.linalg.norm(state.trust.scale * step)
+    return Trial(step, length, here.projection @ change, predicted, actual, accepted, is_tiny)
+
+
+def next_trust(state: State, trial: Trial, there: Linearisation) -> Trust:
+    """Return the trust region after a trial (Moré 1978, algorithm 7.1 and the interpolation of section 4)."""
+    norms = jnp.linalg.norm(there.triangle, axis=0)
+    ratio = jnp.where(trial.is_tiny, 1.0, trial.actual / trial.predicted)
+    dip = 0.5 * trial.slope / (trial.slope + trial.actual)
+    shrink = jnp.where(trial.actual >= 0, 0.5, jnp.clip(jnp.nan_to_num(dip, nan=0.1), 0.1, 0.5))
+    grown = jnp.where((ratio >= 0.75) | state.is_full, 2 * trial.length, state.trust.radius)
+    shrunk = shrink * jnp.minimum(state.trust.radius, trial.length)
+    return Trust(
+        scale=jnp.where(trial.accepted, jnp.maximum(state.trust.scale, norms), state.trust.scale),
+        radius=jnp.where(trial.accepted & (ratio > 0.25), grown, shrunk),
+    )
+
+
+def first_trust(parameters: Array, here: Linearisation) -> Trust:
+    """Return the trust region at the start: ``|D theta|`` wide, or ``|r|`` when every parameter is zero."""
+    norms = jnp.linalg.norm(here.triangle, axis=0)
+    scale = jnp.where(norms > 0, norms, 1.0)
+    length = jnp.linalg.norm(scale * parameters)
+    return Trust(scale, INITIAL_RADIUS * jnp.where(length > 0, length, jnp.linalg.norm(here.residuals)))
+
+
+def is_finite(point: Linearisation) -> Array:
+    """Return whether residuals and Jacobian are finite."""
+    finite = jnp.all(jnp.isfinite(point.residuals)) & jnp.all(jnp.isfinite(point.triangle))
+    return finite & jnp.all(jnp.isfinite(point.projection))
+
+
+def judge(problem: Problem, tolerances: Tolerances, state: State, trial: Trial, was_full: Array) -> Array:
+    """Return the :class:`Stop` code of the state reached after a trial."""
+    cost = state.here.residuals @ state.here.residuals / 2
+    near = was_full & (state.offset <= LOOSE_OFFSET) & (state.iterations > 0)
+    small = jnp.maximum(jnp.abs(trial.actual), trial.predicted) <= tolerances.ftol * cost
+    short = jnp.all(jnp.abs(trial.step) <= tolerances.xtol * jnp.abs(state.parameters))
+    stuck = ~trial.accepted & (jnp.all(trial.step == 0) | (was_full & trial.is_tiny))
+    tests = (
+        (~is_finite(state.here), Stop.START),
+        (state.offset <= tolerances.gtol, Stop.GRADIENT),
+        (state.offset <= rounding_floor(problem, state.here), Stop.ROUNDING),
+        (near & small, Stop.REDUCTION),
+        (near & short, Stop.STEP),
+        (stuck & (state.iterations > 0), Stop.STALLED),
+        (state.iterations >= tolerances.max_iterations, Stop.MAX_ITERATIONS),
+    )
+    return jnp.select([test for test, _ in tests], [jnp.asarray(int(code)) for _, code in tests], int(Stop.RUNNING))
+
+
+def choose(test: Array, new: Linearisation, old: Linearisation) -> Linearisation:
+    """Return one of two linearisations."""
+    return jax.tree.map(lambda a, b: jnp.where(test, a, b), new, old)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def minimise(model: Model, problem: Problem, start: Array, tolerances: Tolerances) -> State:
+    """Return the state where the iteration from ``start`` ended; compiled once per model and shape of the data.
+
+    Each turn evaluates the point proposed by the turn before, judges it and proposes the next; turn 0 evaluates the
+    start, so that model, Jacobian and step are compiled once.
+    """
+
+    def turn(state: State) -> State:
+        is_first = state.iterations < 0
+        target = jnp.clip(state.parameters + state.step, problem.lower, problem.upper)
+        there = linearise(model, problem, target)
+        offset = relative_offset(there, held_parameters(target, there, problem))
+        trial = compare(state, there, offset, target - state.parameters, problem)
+        trust = next_trust(state, trial, there)
+        taken = is_first | trial.accepted
+        initial = first_trust(target, there)
+        after = State(
+            parameters=jnp.where(taken, target, state.parameters),
+            here=choose(taken, there, state.here),
+            trust=Trust(*(jnp.where(is_first, a, b) for a, b in zip(initial, trust, strict=True))),
+            offset=jnp.where(taken, offset, state.offset),
+            step=state.step,
+            is_full=state.is_full,
+            iterations=state.iterations + 1,
+            stop=state.stop,
+        )
+        stop = judge(problem, tolerances, after, trial, state.is_full)
+        step, is_full = bounded_step(after.parameters, after.here, after.trust, problem)
+        return after._replace(step=step, is_full=is_full, stop=stop)
+
+    size = start.size
+    nowhere = Linearisation(jnp.zeros_like(problem.y), jnp.zeros((size, size)), jnp.zeros(size))
+    zero, one = jnp.zeros(()), jnp.ones(())
+    count = jnp.zeros((), int)
+    trust = Trust(jnp.ones(size), one)
+    before = State(start, nowhere, trust, one, jnp.zeros(size), zero > 0, count - 1, count)
+    return jax.lax.while_loop(lambda state: state.stop == int(Stop.RUNNING), turn, before)
