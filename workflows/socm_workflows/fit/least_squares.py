@@ -178,7 +178,7 @@ def damped_step(triangle: Array, projection: Array, radius: Array) -> tuple[Arra
     """
     left, singular, right = jnp.linalg.svd(triangle)
     rotated = left.T @ projection
-    usable = singular > triangle.shape[0] * EPSILON * singular[0]
+    usable = singular > 1e-150
     squares = jnp.where(usable, singular**2, 1.0)
     numerator = jnp.where(usable, singular * rotated, 0.0)
 

@@ -1,0 +1,37 @@
+"""From the command line to a plan: what ``check``, ``plan``, ``submit`` and ``graph`` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from socm_like.campaign import Campaign, load_campaign
+from socm_like.errors import CampaignError
+from socm_like.identity import FileDigests
+from socm_like.plan import Plan, make_plan
+from socm_like.resources import detect_machine
+
+
+def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tuple[Plan, FileDigests]:
+    """Return the plan of a campaign file on this machine, and the digests it took of the inputs; writes nothing.
+
+    Raises CampaignError with every fault.
+    """
+    campaign = load_campaign(file, settings)
+    place = store_of(campaign, store)
+    digests = FileDigests(place / ".cache" / "digests.json")
+    return make_plan(campaign, place, detect_machine(), digests), digests
+
+
+def store_of(campaign: Campaign, store: Path | None) -> Path:
+    """Return the store: the option, else the setting beside the campaign file, else ``./runs``."""
+    if store is not None:
+        return store
+    if campaign.settings.store is not None:
+        return (campaign.document.path.absolute().parent / campaign.settings.store).absolute()
+    return Path("runs").absolute()
+
+
+def count_of(error: CampaignError) -> str:
+    """Return ``3 faults`` or ``1 fault``."""
+    return f"{len(error.faults)} fault{'s' if len(error.faults) != 1 else ''}"

@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from socm_like.store import runs_in
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _absolute(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Path | None:
+    return None if value is None else Path(value).absolute()
+
+
+def _runs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    store = context.params.get("store") or Path("runs").absolute()
+    return [CompletionItem(run.name) for run in runs_in(store) if run.name.startswith(incomplete)]
+
+
+def store_option(function: _F) -> _F:
+    """Add ``--store``: an absolute ``store`` for commands that look at runs."""
+    return click.option(
+        "--store", metavar="PATH", envvar="SOCM_STORE", default="runs", callback=_absolute,
+        help="Where runs are kept.  [default: $SOCM_STORE, else ./runs]",
+    )(function)  # fmt: skip
+
+
+def campaign_store_option(function: _F) -> _F:
+    """Add ``--store``: an absolute ``store``, or None to let the campaign file decide."""
+    return click.option(
+        "--store", metavar="PATH", envvar="SOCM_STORE", default=None, callback=_absolute,
+        help="Where runs are kept.  [default: $SOCM_STORE, else [campaign] store, else ./runs]",
+    )(function)  # fmt: skip
+
+
+def run_argument(function: _F) -> _F:
+    """Add an optional ``run``: a run's name, the beginning of one, or its directory."""
+    return click.argument("run", required=False, default=None, shell_complete=_runs)(function)
+
+
+def campaign_argument(function: _F) -> _F:
+    """Add ``file``, the campaign file, ``campaign.toml`` by default, and ``settings`` from ``--set``."""
+    function = click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key: campaign.maps.maxiter=50."
+    )(function)
+    return click.argument(
+        "file", type=click.Path(path_type=Path, dir_okay=False), default=Path("campaign.toml"), required=False
+    )(function)
+
+
+def json_option(function: _F) -> _F:
+    """Add ``--json``, as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
