@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
+from os.path import exists, isdir
 from pathlib import Path
 from typing import Any
 
 from socm_like.journal import Event, TaskState, store_errors
-from socm_like.store import write_atomically
 from socm_like.tasks import RESULT, Task
 
 SCHEMA = 1
@@ -22,35 +23,38 @@ _DUMP = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def find_result(task: Task, store: Path) -> Mapping[str, Any] | None:
     """Return the finished result of this very task, or None where there is none or a part of it is missing."""
-    folder = store / task.folder
+    folder = f"{store}/{task.folder}"
     try:
-        result: Mapping[str, Any] = json.loads((folder / RESULT).read_bytes())
+        result: Mapping[str, Any] = json.loads(_read(f"{folder}/{RESULT}"))
     except (OSError, ValueError):  # absent, or cut short by a crash of the machine: either way not a result
         return None
     if not isinstance(result, dict) or result.get("id") != task.id:
         return None
-    return result if all((folder / path).exists() for path in task.outputs.values()) else None
+    return result if all(exists(f"{folder}/{path}") for path in task.outputs.values()) else None
 
 
-def prepare(task: Task, partial: Path, plugins: tuple[Path, ...]) -> None:
+def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
     """Make the directory an attempt works in, empty unless the kind goes on from what it left; write task.json."""
-    with store_errors(partial):
-        if not task.restartable:
-            _remove(partial)
-        partial.mkdir(exist_ok=True)
-        description = {
-            "schema": SCHEMA,
-            "task": task.name,
-            "workflow": task.workflow,
-            "kind": task.kind,
-            "id": task.id,
-            "plugins": [str(path) for path in plugins],
-            "fields": task.fields,
-        }
-        (partial / "task.json").write_text(_DUMP(description))
+    description = {
+        "schema": SCHEMA,
+        "task": task.name,
+        "workflow": task.workflow,
+        "kind": task.kind,
+        "id": task.id,
+        "plugins": [str(path) for path in plugins],
+        "fields": task.fields,
+    }
+    with store_errors(Path(partial)):
+        try:
+            os.mkdir(partial)
+        except FileExistsError:
+            if not task.restartable:
+                shutil.rmtree(partial)
+                os.mkdir(partial)
+        _write(f"{partial}/task.json", _DUMP(description))
 
 
-def conclude(task: Task, event: Event, started: str | None, partial: Path, store: Path) -> Event:
+def conclude(task: Task, event: Event, started: str | None, partial: str, store: Path) -> Event:
     """Return the final event of an attempt: ``done`` only when every part of the contract holds.
 
     The executor says how the process ended; what it left decides the rest. On success the directory is moved to
@@ -60,8 +64,8 @@ def conclude(task: Task, event: Event, started: str | None, partial: Path, store
         return _python_failure(event, partial)
     if event.state is not TaskState.DONE:
         return event
-    if find_result(task, store) is not None:  # moved by a former runner that died before it wrote so, or by another run
-        _remove(partial)
+    if find_result(task, store) is not None:  # moved by a runner that died before it wrote so, or by another run
+        shutil.rmtree(partial, ignore_errors=True)
         return event
     problem, metrics = _check(task, partial)
     if problem:
@@ -80,36 +84,35 @@ def conclude(task: Task, event: Event, started: str | None, partial: Path, store
         "cpu": event.detail.get("cpu"),
         "peak_memory": event.detail.get("peak_memory"),
     }
-    with store_errors(partial):
-        if task.argv is None:
-            write_atomically(partial / RESULT, _DUMP(content) + "\n")
-        else:
-            (partial / RESULT).write_text(_DUMP(content) + "\n")
-        _move(partial, store / task.folder)
+    with store_errors(Path(partial)):
+        _write(f"{partial}/{RESULT}.tmp", _DUMP(content) + "\n")
+        os.replace(f"{partial}/{RESULT}.tmp", f"{partial}/{RESULT}")
+        _move(partial, f"{store}/{task.folder}")
     return event
 
 
-def _check(task: Task, partial: Path) -> tuple[str, Any]:
+def _check(task: Task, partial: str) -> tuple[str, Any]:
     """Return what breaks the declared contract, or an empty string and the metrics."""
     for name, path in task.outputs.items():
-        if not (partial / path).exists():
+        if not exists(f"{partial}/{path}"):
             label = path if name == path else f"{path} ({name})"
             return f"the declared output {label} is missing", None
     if task.argv is None:
-        source, key = partial / RESULT, "metrics"
-    elif task.metrics:
-        source, key = partial / task.metrics, None
-    else:
-        return "", {}
+        return _metrics(f"{partial}/{RESULT}", RESULT, "metrics")
+    return _metrics(f"{partial}/{task.metrics}", task.metrics, None) if task.metrics else ("", {})
+
+
+def _metrics(path: str, name: str, key: str | None) -> tuple[str, Any]:
+    """Return what is wrong with a file of metrics, or an empty string and the metrics."""
     try:
-        metrics = json.loads(source.read_bytes())
+        metrics = json.loads(_read(path))
     except FileNotFoundError:
-        return f"the declared metrics file {source.name} is missing", None
+        return f"the declared metrics file {name} is missing", None
     except (ValueError, OSError) as error:
-        return f"{source.name} is not JSON: {error}", None
-    metrics = metrics[key] if key else metrics
+        return f"{name} is not JSON: {error}", None
+    metrics = metrics.get(key) if key and isinstance(metrics, dict) else metrics
     if not isinstance(metrics, dict):
-        return f"{source.name} holds {type(metrics).__name__}, not a table of metrics", None
+        return f"{name} holds {type(metrics).__name__}, not a table of metrics", None
     wrong = next(_not_finite(metrics), None)
     return (f"the metric {wrong} is not a finite number", None) if wrong else ("", metrics)
 
@@ -126,33 +129,35 @@ def _not_finite(value: Any, name: str = "") -> Iterator[str]:
             yield from _not_finite(item, f"{name}[{index}]")
 
 
-def _python_failure(event: Event, partial: Path) -> Event:
+def _python_failure(event: Event, partial: str) -> Event:
     """Return the failure with the reason the task itself gave, if it lived to give one."""
     try:
-        error = json.loads((partial / ERROR).read_bytes())
+        error = json.loads(_read(f"{partial}/{ERROR}"))
         state, reason = TaskState(error["state"]), str(error["reason"])
     except (OSError, ValueError, KeyError, TypeError):  # it died without a word; the executor's reason stands
         return event
     return Event(event.at, event.task, event.attempt, state, {**event.detail, "reason": reason})
 
 
-def _move(partial: Path, folder: Path) -> None:
+def _move(partial: str, folder: str) -> None:
     """Put a finished directory in its place; an older incomplete one there makes room."""
     try:
-        partial.rename(folder)
+        os.rename(partial, folder)
     except OSError:
-        if not folder.is_dir():
+        if not isdir(folder):
             raise
-        old = folder.with_name(f"{folder.name}.old")
-        _remove(old)
-        folder.rename(old)
-        partial.rename(folder)
-        _remove(old)
+        old = f"{folder}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+        os.rename(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder and everything in it, if it is there."""
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from socm_like.document import KeyPath
+from socm_like.errors import suggest
+from socm_like.faults import branches, is_model
 from socm_like.fields import FileWords
 from socm_like.workflow import Workflow
 
@@ -26,6 +29,25 @@ class OutputReference:
     workflow: str
     path: str
 
+    def __str__(self) -> str:
+        return f"{OUTPUT}{self.workflow}/{self.path}" if self.path else f"{OUTPUT}{self.workflow}"
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the words of it, or an empty string."""
+        if not self.workflow:
+            return f"{self} names no workflow; write output://workflow/path"
+        if OUTPUT in self.path or FILE in self.prefix or FILE in self.path:
+            return f"{self.prefix}{self} holds several references; a word holds one, at its end"
+        return path_problem(self.path, "path") if self.path else ""
+
+
+def path_problem(path: str, what: str) -> str:
+    """Return why a path cannot be that of a file inside a task's directory, or an empty string."""
+    if not path.strip("/") or path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        return f"the {what} {path!r} is not inside the task's directory; write a relative path without '..'"
+    return ""
+
 
 def output_reference(word: str) -> OutputReference | None:
     """Return the reference at the end of a word, if it holds one."""
@@ -39,15 +61,26 @@ def output_reference(word: str) -> OutputReference | None:
 def output_references(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, OutputReference]]:
     """Yield every reference in a value with the key path inside the value."""
     if isinstance(value, str):
-        reference = output_reference(value)
-        if reference is not None:
+        if OUTPUT in value and (reference := output_reference(value)) is not None:
             yield key, reference
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for name, item in value.items():
             yield from output_references(item, (*key, name))
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from output_references(item, (*key, index))
+
+
+def split_commands(workflow: type[Workflow], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a table with each command line that is one string split as a shell would, and what cannot be split."""
+    split, problems = dict(values), {}
+    for name, value in values.items():
+        if isinstance(value, str) and _role(workflow, name) == "word":
+            try:
+                split[name] = shlex.split(value)
+            except ValueError as error:
+                problems[name] = f"{str(error).lower()} in {value!r}"
+    return split, problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +88,7 @@ class Resolver:
     """Replaces the words of one table by absolute paths, noting what each path stands for."""
 
     folder: str
-    """Where relative paths start: the folder of the campaign file."""
+    """Where relative paths start: the folder of the file that wrote them."""
     outputs: Callable[[OutputReference], Sequence[str]]
     """The absolute paths an ``output://`` reference stands for."""
     inputs: set[Path] = field(default_factory=set)
@@ -64,20 +97,19 @@ class Resolver:
     """Collects the words that stand for nothing: a missing file, several outputs where one is wanted."""
 
     def resolve(self, workflow: type[Workflow], values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the table with every word resolved as far as that goes."""
-        resolved = {}
-        for name, value in values.items():
-            role = _role(workflow, name)
-            if role == "word" and isinstance(value, str):
-                value = self._split(value, name)  # noqa: PLW2901 - one string is split as a shell would
-            resolved[name] = self._value(value, (name,), role)
-        return resolved
+        """Return the table with every word resolved as far as that goes; command lines have been split."""
+        return {name: self._value(value, (name,), *_reading(workflow, name)) for name, value in values.items()}
 
-    def _value(self, value: Any, key: KeyPath, role: str) -> Any:
+    def words(self, words: Sequence[str], key: KeyPath, role: str = "word") -> list[str]:
+        """Return a list of words resolved: of a command line, or with the role ``path`` plain paths."""
+        return [found for index, word in enumerate(words) for found in self._word(word, (*key, index), role)]
+
+    def _value(self, value: Any, key: KeyPath, role: str, annotation: Any) -> Any:
         if isinstance(value, str):
             words = self._word(value, key, role)
-            if len(words) != 1:
-                self.problems.append((key, f"{value!r} stands for {len(words)} files; this key takes one"))
+            if len(words) > 1:
+                hint = f"; take one per task with for_each = {value.partition(OUTPUT)[2].partition('/')[0]!r}"
+                self.problems.append((key, f"{value!r} stands for {len(words)} files, this key takes one{hint}"))
             return words[0]
         if isinstance(value, list):
             items: list[Any] = []
@@ -85,10 +117,13 @@ class Resolver:
                 if isinstance(item, str):
                     items.extend(self._word(item, (*key, index), role))
                 else:
-                    items.append(self._value(item, (*key, index), role))
+                    items.append(self._value(item, (*key, index), role, _item_type(annotation)))
             return items
         if isinstance(value, dict):
-            return {name: self._value(item, (*key, name), role) for name, item in value.items()}
+            return {
+                name: self._value(item, (*key, name), *_reading_inside(annotation, name, role))
+                for name, item in value.items()
+            }
         return value
 
     def _word(self, word: str, key: KeyPath, role: str) -> Sequence[str]:
@@ -110,13 +145,6 @@ class Resolver:
             return False
         return ("." in word or "/" in word) and isfile(join(self.folder, word))
 
-    def _split(self, command: str, name: str) -> list[str]:
-        try:
-            return shlex.split(command)
-        except ValueError as error:
-            self.problems.append(((name,), f"{error} in {command!r}"))
-            return [command]
-
     def _file(self, text: str, key: KeyPath) -> str:
         """Return the absolute path of an input; ``models.py:name`` names something inside the file."""
         path, inside = normpath(join(self.folder, text)), ""
@@ -124,11 +152,28 @@ class Resolver:
             head, _, tail = path.rpartition(":")
             if isfile(head):
                 path, inside = head, f":{tail}"
-        if not exists(path):
-            self.problems.append((key, f"no such file: {path}"))
+        if not text:
+            self.problems.append((key, "file:// names no file; write file://path"))
+        elif not exists(path):
+            self.problems.append((key, f"no such file: {path}{_nearest(path)}"))
         else:
             self.inputs.add(Path(path))
         return f"{path}{inside}"
+
+
+def _nearest(path: str) -> str:
+    """Return ``; did you mean 'x'?`` for a file with a similar name in the same folder."""
+    folder, _, name = path.rpartition("/")
+    try:
+        return suggest(name, os.listdir(folder or "/"))  # noqa: PTH208 - names are wanted, not paths
+    except (OSError, ValueError):
+        return ""
+
+
+def _reading(workflow: type[Workflow], name: str) -> tuple[str, Any]:
+    """Return how the words of a field are read, and its type."""
+    field = workflow.model_fields.get(name)
+    return _role(workflow, name), None if field is None else field.annotation
 
 
 @cache
@@ -140,6 +185,20 @@ def _role(workflow: type[Workflow], name: str) -> str:
     if any(isinstance(marker, FileWords) for marker in field.metadata):
         return "word"
     return "path" if _mentions_path(field.annotation) else "text"
+
+
+def _reading_inside(annotation: Any, name: str, role: str) -> tuple[str, Any]:
+    """Return the same for a key of a table inside a field: a model's own field, or an item of a plain table."""
+    models = [branch for branch in branches(annotation) if is_model(branch)]
+    for model in models:
+        if name in model.model_fields:
+            inner = model.model_fields[name].annotation
+            return ("path" if _mentions_path(inner) else "text"), inner
+    return role, None
+
+
+def _item_type(annotation: Any) -> Any:
+    return next((get_args(branch)[0] for branch in branches(annotation) if get_args(branch)), None)
 
 
 def _mentions_path(annotation: Any) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import dirname
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +22,10 @@ from socm_like.tasks import Task
 
 POLL = 0.5
 """Longest wait for news, in seconds; requests and interrupts are looked at in between."""
-AHEAD = 32
+AHEAD = 128
 """Attempts handed over beyond the machine's cores, so that no core waits for this process."""
+COMMIT = 0.5
+"""Longest time in seconds that news waits to be synced; launches wait for the sync of their intent."""
 
 
 class Watcher(Protocol):
@@ -87,9 +90,12 @@ class Runner:
         """Identity in flight -> further tasks that want the same result."""
         self._failures: Counter[str] = Counter()
         self._unwritten: list[Event] = []
+        self._uncommitted = False
+        self._committed = 0.0
         self._executor: Executor | None = None
         self._cancelling = False
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
+        self._grace = self.plan.execution.grace.total_seconds()
         self._looked_at_requests = 0.0
 
     def go(self, retry: Iterable[str] = ()) -> Outcome:
@@ -107,7 +113,7 @@ class Runner:
                 for event in self._engine().poll(POLL):
                     self._observe(event)
                 self.watcher.tick()
-            self._write()
+            self._write(commit=True)
         finally:
             if self._executor is not None:
                 self._executor.close()
@@ -156,6 +162,8 @@ class Runner:
     def _launch(self) -> None:
         """Hand over as many ready tasks as the machine can take soon, with their intent on disk first."""
         room = len(self.plan.machine.cores) + AHEAD - len(self._in_flight)
+        if room < AHEAD // 2:  # hand over in large pieces: each costs a sync
+            room = 0
         launches = []
         while self._ready and room > 0 and not self._cancelling:
             _, _, name = heapq.heappop(self._ready)
@@ -172,35 +180,35 @@ class Runner:
                 self._in_flight.add(name)
                 self._note(name, TaskState.QUEUED)
                 room -= 1
-        if launches or self._unwritten:
-            self._write()
+        self._write(commit=bool(launches) or time.monotonic() - self._committed > COMMIT)
         if launches:
             self._engine().submit(launches)
 
     def _prepare(self, task: Task) -> Launch:
         partial = self._partial(task)
         number = self.records[task.name].attempt
-        stdout = self.run.log(task.workflow, task.name, number, "out")
-        for folder in (partial.parent, stdout.parent):
+        logs = str(self.run.log(task.workflow, task.name, number, ""))
+        for folder in (dirname(partial), dirname(logs)):
             if folder not in self._folders:
-                with store_errors(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
+                with store_errors(Path(folder)):
+                    os.makedirs(folder, exist_ok=True)
                 self._folders.add(folder)
         prepare(task, partial, self.plan.plugins)
         return Launch(
             attempt=Attempt(task.name, number),
             argv=task.argv,
-            directory=partial,
-            stdout=stdout,
-            stderr=stdout.with_suffix(".err"),
+            directory=Path(partial),
+            stdout=Path(f"{logs}out"),
+            stderr=Path(f"{logs}err"),
             resources=task.resources,
             environment=task.environment,
             priority=self._ranks[task.name],
+            grace=self._grace,
         )
 
-    def _partial(self, task: Task) -> Path:
+    def _partial(self, task: Task) -> str:
         """Where an attempt works until it is known to be good; two runs never share one."""
-        return self.plan.store / f"{task.folder}.{self.run.name[-8:]}.partial"
+        return f"{self.plan.store}/{task.folder}.{self.run.name[-8:]}.partial"
 
     def _engine(self) -> Executor:
         if self._executor is None:
@@ -318,10 +326,16 @@ class Runner:
         self._unwritten.append(event)
         self.watcher.saw(event, self.records[event.task])
 
-    def _write(self) -> None:
-        self.journal.append(self._unwritten)
-        self._unwritten.clear()
-        self.journal.commit()
+    def _write(self, *, commit: bool) -> None:
+        """Write the news; sync when asked to, and when there is something new to sync."""
+        if self._unwritten:
+            self.journal.append(self._unwritten)
+            self._unwritten.clear()
+            self._uncommitted = True
+        if commit and self._uncommitted:
+            self.journal.commit()
+            self._uncommitted = False
+            self._committed = time.monotonic()
 
 
 def read_requests(run: RunDirectory) -> list[list[str]]:

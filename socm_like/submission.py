@@ -61,7 +61,6 @@ def executor_of(plan: Plan, run: RunDirectory) -> Callable[[], Executor]:
         plan.machine,
         plugins=plan.plugins,
         preload=plan.preload,
-        grace=plan.execution.grace.total_seconds(),
     )
 
 

@@ -122,7 +122,8 @@ class _Resolution:
         """Return the outputs a workflow declares, from its table or else from its kind."""
         entry = self.campaign.entries[name]
         stated = entry.values.get("outputs")
-        default: Mapping[str, str] = self.campaign.registry[entry.kind].model_fields["outputs"].default or {}
+        field = self.campaign.registry[entry.kind].model_fields["outputs"]
+        default: Mapping[str, str] = field.get_default(call_default_factory=True, validated_data={})
         return stated if isinstance(stated, dict) else default
 
     def _wrong_path(self, name: str, reference: OutputReference) -> str:

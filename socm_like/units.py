@@ -97,7 +97,7 @@ def format_span(seconds: float) -> str:
 
 def format_instant(at: float) -> str:
     """Return seconds since the epoch as ISO-8601 UTC with microseconds, ``2026-11-21T10:00:00.000000Z``."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_instant(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +19,11 @@ RunPython: TypeAlias = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def run_python() -> RunPython:
-    """Return a function that runs a Python program with arguments in a process of its own."""
+    """Return a function that runs a Python program with arguments, and variables, in a process of its own."""
 
-    def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(program: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-c", program, *map(str, arguments)]
-        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+        variables = {**os.environ, **environment}
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=variables)
 
     return run

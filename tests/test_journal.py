@@ -60,7 +60,7 @@ def test_the_transition_table_is_what_the_design_says() -> None:
         "queued": " ".join(sorted(f"running {ends}".split())),
         "running": ends,
         "lost": "cancelled done failed invalid node_fail oom timeout",
-        **dict.fromkeys("done cached failed timeout oom node_fail cancelled skipped invalid".split(), ""),
+        **{str(state): "" for state in FINAL if state is not TaskState.LOST},
     }
 
 
@@ -313,7 +313,8 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(
     path.write_bytes(data)
     with pytest.raises(StoreError) as caught:
         read(path)
-    assert str(caught.value) == f"{path}:1: not a journal: {data.removesuffix(b'\n')!r}"
+    first = data.removesuffix(b"\n")
+    assert str(caught.value) == f"{path}:1: not a journal: {first!r}"
     assert path.read_bytes() == data
 
 
@@ -333,9 +334,8 @@ def test_a_closed_journal_takes_nothing_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.close()
     journal.close()
-    with (tmp_path / "next").open("wb"):  # takes the number of the closed file
-        with pytest.raises(StoreError) as caught:
-            journal.append(EVENTS)
+    with (tmp_path / "next").open("wb"), pytest.raises(StoreError) as caught:  # "next" takes the closed file's number
+        journal.append(EVENTS)
     assert str(caught.value) == (
         f"{journal.path}: Bad file descriptor; make room or fix the permissions, then submit again"
     )
@@ -409,9 +409,10 @@ def test_a_full_disk_leaves_the_journal_whole_and_room_lets_it_go_on(kind: str, 
     assert child.stderr == ""
     problem = "No space left on device" if kind == "tmpfs" else "File too large"
     advice = "make room or fix the permissions, then submit again"
-    assert json.loads(child.stdout) == {
+    found = json.loads(child.stdout)
+    assert found.pop("batches") > 0
+    assert found == {
         "error": f"{tmp_path / 'journal.jsonl'}: {problem}; {advice}",
-        "batches": 8,
         "intact": True,
         "whole": True,
         "goes on": True,

@@ -35,6 +35,8 @@ class Launch:
     """Variables added to the environment of whoever submitted the campaign."""
     priority: float = 0.0
     """Higher starts first."""
+    grace: float = 10.0
+    """Seconds between SIGTERM and SIGKILL."""
 
 
 class Executor(ABC):

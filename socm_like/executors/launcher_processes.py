@@ -6,7 +6,7 @@ Part of the launcher: standard library only, and of that only what loads in a mo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from .launcher_tasks import Key, Task
 
@@ -86,14 +86,14 @@ class ProcessTable:
         self._strangers: set[int] = set()
         self._scans = 0
 
-    def scan(self, tasks: Iterable[Task]) -> tuple[dict[Key, list[Process]], list[Process]]:
+    def scan(self, tasks: Collection[Task]) -> tuple[dict[Key, list[Process]], list[Process]]:
         """Return the living processes of each task, and those the launcher adopted from nobody known."""
-        self._scans += 1
-        pids = _all_pids()
-        self._strangers = set() if self._scans % _FORGET_AFTER == 0 else self._strangers & pids
-        found = {pid: process for pid in pids - self._strangers if (process := read_process(pid)) is not None}
         leaders = {task.pid: task.key for task in tasks if task.pid}
         known = {task.key for task in tasks}
+        self._scans += 1
+        pids = _all_pids()
+        self._strangers = set() if self._scans % _FORGET_AFTER == 0 else self._strangers & pids - leaders.keys()
+        found = {pid: process for pid in pids - self._strangers if (process := read_process(pid)) is not None}
         owned: dict[Key, list[Process]] = {key: [] for key in known}
         adopted: list[Process] = []
         for pid, process in found.items():
@@ -107,7 +107,7 @@ class ProcessTable:
                 owned[owner].append(process)
         for process in list(adopted):
             name = named_attempt(environ_of(process.pid), self._run)
-            if name in known and process.is_alive:
+            if name is not None and name in known and process.is_alive:
                 owned[name].append(process)
                 adopted.remove(process)
         return owned, adopted

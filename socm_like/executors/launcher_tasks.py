@@ -13,6 +13,9 @@ TYPE_CHECKING = False  # the typing module takes as long to load as all the rest
 if TYPE_CHECKING:
     from typing import Any
 
+PROTOCOL = 1
+"""Changes with the messages between client and launcher: one may have been updated while the other ran."""
+
 Key = tuple[str, int]
 """A task's name and the number of the attempt."""
 
@@ -199,6 +202,9 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._waiting
 
     def keys(self) -> list[Key]:
         """Return the names of all that wait."""

@@ -1,0 +1,218 @@
+"""``campaign status``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from socm_like.cli.options import json_option, run_argument, store_option
+from socm_like.cli.render import (
+    GAP,
+    Cell,
+    coloured,
+    counts_line,
+    cut,
+    print_json,
+    short_span,
+    shown_path,
+    state_cell,
+    state_colour,
+    state_text,
+    table_lines,
+    terminal_width,
+)
+from socm_like.cli.watch import watch
+from socm_like.errors import UsageError
+from socm_like.journal import TaskState
+from socm_like.logs import printable
+from socm_like.status import FAILURES, RunState, RunStatus, TaskStatus, read_status, time_left
+from socm_like.store import find_run
+from socm_like.units import format_span, parse_instant
+
+LISTED = 40
+"""Tasks listed one by one; of a larger run the workflows are listed."""
+RUNNING_LISTED = 10
+FAILURES_LISTED = 20
+BAR = 40
+"""Width of the bar."""
+
+
+@click.command("status")
+@run_argument
+@store_option
+@click.option("--watch", "is_watched", is_flag=True, help="Redraw every second until the run ends.")
+@click.option("--failed", "only_failed", is_flag=True, help="Only the tasks that went wrong, all of them.")
+@json_option
+def command(run: str | None, store: Path, is_watched: bool, only_failed: bool, as_json: bool) -> None:
+    """Show how a run stands, whether it is alive or dead.
+
+    RUN is the latest by default: a run's name, a campaign's name, or a directory. Exit status 1 when tasks failed.
+    """
+    if is_watched and as_json:
+        raise UsageError("--json shows one moment; leave --watch out")
+    directory = find_run(store, run)
+    status = watch(directory, lambda status: screen(status, time.time())) if is_watched else read_status(directory)
+    if as_json:
+        print_json(status.to_json(status.failures if only_failed else None))
+    elif only_failed:
+        click.echo("\n".join(_failure_lines(status, status.failures) or ["no task has failed"]))
+    elif not is_watched or sys.stdout.isatty():
+        click.echo("\n".join(screen(status, time.time())))
+        _advise(status)
+    sys.exit(1 if status.failures else 0)
+
+
+def screen(status: RunStatus, now: float) -> list[str]:
+    """Return the whole answer as lines."""
+    lines = [*_head(status, now), "", *_listing(status, now)]
+    failures = status.failures
+    if failures:
+        lines += ["", coloured("went wrong", bold=True), *_failure_lines(status, failures[:FAILURES_LISTED])]
+    if len(failures) > FAILURES_LISTED:
+        rest = len(failures) - FAILURES_LISTED
+        lines.append(f"and {rest} more; see them all: campaign status --failed {status.run}")
+    return lines
+
+
+def _head(status: RunStatus, now: float) -> list[str]:
+    title = f"{coloured(printable(status.run), bold=True)}{GAP}{state_text(status.state)}"
+    facts = [printable(f"campaign {status.campaign}")]
+    if status.holder is not None:
+        facts.append(f"held by {status.holder}")
+    elif status.state is RunState.INTERRUPTED:
+        facts.append("nobody works on it")
+    facts += _times(status, now)
+    counts = status.counts
+    finished = sum(number for state, number in counts.items() if state.is_final)
+    return [
+        title,
+        ", ".join(facts),
+        "",
+        f"{_bar(status)}{finished} of {len(status.tasks)} finished: {counts_line(counts)}",
+    ]
+
+
+def _times(status: RunStatus, now: float) -> list[str]:
+    if status.started is None or status.last_news is None:
+        return []
+    started, last = parse_instant(status.started), parse_instant(status.last_news)
+    ago = f"{format_span(round(max(0.0, now - last)))} ago"
+    if status.state is RunState.INTERRUPTED:
+        return [f"last news {ago}"]
+    if status.state is not RunState.RUNNING:
+        return [f"took {short_span(last - started)}", f"ended {ago}"]
+    left = time_left(status, now)
+    elapsed = [f"{format_span(round(max(0.0, now - started)))} so far"]
+    return elapsed if left is None else [*elapsed, f"about {format_span(round(left))} left"]
+
+
+def _bar(status: RunStatus) -> str:
+    """Return a bar of the finished, running and remaining share, for a terminal."""
+    total = len(status.tasks)
+    if terminal_width() is None or not total:
+        return ""
+    counts = status.counts
+    shares = {
+        "green": sum(counts[state] for state in TaskState if state.is_success),
+        "red": sum(counts[state] for state in FAILURES),
+        "yellow": counts[TaskState.CANCELLED] + counts[TaskState.SKIPPED],
+        "cyan": counts[TaskState.RUNNING],
+    }
+    bar, cells, seen = "", 0, 0
+    for colour, share in shares.items():
+        seen += share
+        end = max(round(BAR * seen / total), min(cells + 1, BAR)) if share else cells
+        bar += coloured("━" * (end - cells), colour)
+        cells = end
+    return bar + coloured("─" * (BAR - cells), dim=True) + GAP
+
+
+def _listing(status: RunStatus, now: float) -> list[str]:
+    if len(status.tasks) <= LISTED:
+        return _task_lines(status.tasks, now)
+    running = [task for task in status.tasks if task.state is TaskState.RUNNING]
+    lines = _workflow_lines(status, now)
+    if running:
+        longest_first = sorted(running, key=lambda task: task.started or "")
+        lines += ["", coloured("running", bold=True), *_task_lines(longest_first[:RUNNING_LISTED], now)]
+    if len(running) > RUNNING_LISTED:
+        lines.append(f"and {len(running) - RUNNING_LISTED} more")
+    return lines
+
+
+def _task_lines(tasks: Sequence[TaskStatus], now: float) -> list[str]:
+    rows = []
+    for task in tasks:
+        runtime = task.runtime(now)
+        rows.append(
+            (
+                task.task,
+                state_cell(task.state),
+                str(task.attempts) if task.attempts else "-",
+                "-" if runtime is None else short_span(runtime),
+                Cell(task.reason or "", dim=True),
+            )
+        )
+    return table_lines(("task", "state", "attempts", "runtime", "reason"), rows)
+
+
+def _workflow_lines(status: RunStatus, now: float) -> list[str]:
+    """Return one line per workflow: how many of its tasks are in which state, and the mean runtime."""
+    members: dict[str, list[TaskStatus]] = {}
+    for task in status.tasks:
+        members.setdefault(task.workflow, []).append(task)
+    present = [state for state in TaskState if status.counts[state]]
+    rows = []
+    for workflow, tasks in members.items():
+        states = [task.state for task in tasks]
+        counts = [states.count(state) for state in present]
+        runtimes = [task.runtime(now) or 0.0 for task in tasks if task.state is TaskState.DONE]
+        mean = short_span(sum(runtimes) / len(runtimes)) if runtimes else "-"
+        cells = [
+            Cell(str(number), state_colour(state)) if number else "-"
+            for state, number in zip(present, counts, strict=True)
+        ]
+        rows.append((workflow, str(len(tasks)), *cells, mean))
+    return table_lines(("workflow", "tasks", *present, "mean runtime"), rows)
+
+
+def _failure_lines(status: RunStatus, failures: Sequence[TaskStatus]) -> list[str]:
+    width = terminal_width()
+    lines = []
+    for task in failures:
+        tries = f" at attempt {task.attempt}" if task.attempt and task.attempt > 1 else ""
+        reason = printable(task.reason or "no reason given").replace("\t", " ")
+        name = cut(printable(task.task), max(20, (width or 1000) // 2), keep_end=True)
+        text = f"{name}{tries}: {reason}"
+        room = None if width is None else max(20, width - len(task.state) - 4)
+        lines.append(f"{GAP}{state_text(task.state)} {text if room is None else cut(text, room)}")
+        log = _telling_log(status, task)
+        if log is not None:
+            lines.append(f"{GAP}{GAP}{coloured(shown_path(log), dim=True)}")
+    return lines
+
+
+def _telling_log(status: RunStatus, task: TaskStatus) -> Path | None:
+    """Return the log to look at first: stderr, or stdout when only that holds anything."""
+    err, out = status.log(task, "err"), status.log(task, "out")
+    is_out = out is not None and err is not None and _size(err) == 0 < _size(out)
+    return out if is_out else err
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _advise(status: RunStatus) -> None:
+    """Say on stderr what to type next, where something waits for it."""
+    if status.state is RunState.INTERRUPTED:
+        click.echo(f"\ngo on: campaign submit {shown_path(status.source)}", err=True)
+    elif status.state is RunState.FAILED:
+        click.echo(f"\nlook closer: campaign logs TASK --run {status.run}", err=True)
+        click.echo(f"run again what failed: campaign retry {status.run}", err=True)
+    elif status.state is RunState.CANCELLED:
+        click.echo(f"\ngo on: campaign submit {shown_path(status.source)}", err=True)

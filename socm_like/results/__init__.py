@@ -1,0 +1,1 @@
+"""What the tasks of a run computed: tables, statistics, figures, reports."""

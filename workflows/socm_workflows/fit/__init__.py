@@ -1,0 +1,1 @@
+"""The ``fit`` kind: nonlinear least squares of a model to a table of data."""

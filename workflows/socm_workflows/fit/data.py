@@ -1,0 +1,239 @@
+"""Reading a table of numbers: text in columns, .npz, HDF5. Every error names file, line and column."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from socm_like.errors import suggest
+
+Floats = NDArray[np.float64]
+Column = int | str
+
+_SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file of text is laid out."""
+
+    separator: str | None
+    """None for whitespace."""
+    first: int
+    """Number of the first line of data, counted from 1."""
+    header: tuple[str, ...]
+    """Names of the columns, or nothing."""
+    width: int
+    """Columns of the first line of data."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Columns of equal length, in the order they were asked for; all numbers are finite."""
+
+    path: Path
+    labels: tuple[str, ...]
+    """What to call each column."""
+    columns: tuple[Floats, ...]
+    """Each (n,)."""
+    layout: Layout | None = None
+    """Of a file of text."""
+
+    def place(self, row: int, column: int) -> str:
+        """Return where a number stands, as a person would look for it."""
+        if self.layout is None:
+            return f"{self.path}, {self.labels[column]}[{row}]"
+        line, _ = next(islice(_data_lines(self.path, self.layout), row, None))
+        return f"{self.path}, line {line}, {self.labels[column]}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What is fitted."""
+
+    x: Floats
+    """(n,), or (k, n) for several predictors."""
+    y: Floats
+    """(n,), transformed."""
+    sigma: Floats | None
+    """(n,), transformed alike."""
+    x_label: str
+    y_label: str
+
+
+def read_table(path: Path, columns: Sequence[Column], *, skip: int = 0, delimiter: str = "auto") -> Table:
+    """Return the columns of a file, chosen by number (from 0) or name.
+
+    Text: cells separated by ``delimiter``, ``#`` begins a comment, blank lines do not count. Names come from a first
+    line that is not all numbers, or from a comment right before the data with one word per column.
+    .npz and .h5: one-dimensional arrays by name.
+
+    Raises ValueError: a column that is not there or is ambiguous, a cell that is not a finite number, no data,
+    arrays of different lengths. Raises OSError when the file cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".h5", ".hdf5"):
+        arrays = (_read_npz if suffix == ".npz" else _read_hdf5)(path, [str(column) for column in columns])
+        table = Table(path, tuple(map(str, columns)), arrays)
+    else:
+        table = _read_text(path, columns, skip, delimiter)
+    lengths = {label: column.size for label, column in zip(table.labels, table.columns, strict=True)}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{path}: different lengths: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
+    if table.columns[0].size == 0:
+        raise ValueError(f"{path} holds no data")
+    for index, column in enumerate(table.columns):
+        bad = np.flatnonzero(~np.isfinite(column))
+        if bad.size:
+            raise ValueError(f"{table.place(int(bad[0]), index)}: {column[bad[0]]} is not a finite number")
+    return table
+
+
+def make_sample(table: Table, *, predictors: int, response: Literal["identity", "log"]) -> Sample:
+    """Return what is fitted: the first columns are predictors, then the response, then sigma if there is one more.
+
+    With ``response = "log"``, y is replaced by its natural logarithm and sigma by ``sigma / y``.
+    Raises ValueError where sigma, or a y whose logarithm is wanted, is not positive.
+    """
+    x, y = np.stack(table.columns[:predictors]), table.columns[predictors]
+    sigma = table.columns[predictors + 1] if len(table.columns) > predictors + 1 else None
+    label = table.labels[predictors]
+    if sigma is not None:
+        _refuse_non_positive(table, predictors + 1, "sigma must be positive")
+    if response == "log":
+        _refuse_non_positive(table, predictors, "it has no logarithm")
+        sigma = None if sigma is None else sigma / y
+        y, label = np.log(y), f"log({label})"
+    return Sample(x[0] if predictors == 1 else x, y, sigma, ", ".join(table.labels[:predictors]), label)
+
+
+def _refuse_non_positive(table: Table, column: int, why: str) -> None:
+    bad = np.flatnonzero(table.columns[column] <= 0)
+    if bad.size:
+        raise ValueError(f"{table.place(int(bad[0]), column)}: {table.columns[column][bad[0]]:g}; {why}")
+
+
+def _read_text(path: Path, columns: Sequence[Column], skip: int, delimiter: str) -> Table:
+    layout = _find_layout(path, skip, delimiter)
+    indices = [_index(path, column, layout) for column in columns]
+    labels = tuple(layout.header[i] if layout.header else f"column {i}" for i in indices)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            lines = islice(file, layout.first - 1, None)
+            cells = np.loadtxt(lines, delimiter=layout.separator, usecols=indices, ndmin=2, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(_diagnose(path, layout, indices, labels) or f"{path}: {error}") from error
+    return Table(path, labels, tuple(np.ascontiguousarray(column) for column in cells.T), layout)
+
+
+def _find_layout(path: Path, skip: int, delimiter: str) -> Layout:
+    """Return the layout by looking at the first line that is neither blank nor comment, and the one after."""
+    comment = ""
+    separator: str | None = None if delimiter in ("auto", "whitespace") else delimiter
+    header: tuple[str, ...] = ()
+    for number, line in _lines(path, skip):
+        text = line.partition("#")[0].strip()
+        if not text:
+            comment = line.partition("#")[2].strip() or comment
+            continue
+        if delimiter == "auto" and not header:
+            separator = next((mark for mark in _SEPARATORS if mark in text), None)
+        cells = _split(text, separator)
+        if header or all(_number(cell) is not None for cell in cells):
+            names = header or tuple(cell.strip() for cell in _split(comment, separator))
+            if header and len(header) != len(cells):
+                raise ValueError(f"{path}, line {number}: {len(cells)} columns under a header of {len(header)}")
+            return Layout(separator, number, names if len(names) == len(cells) else (), len(cells))
+        header = tuple(cell.strip().strip("\"'") for cell in cells)
+    raise ValueError(f"{path} holds no data" + (f" after the first {skip} lines" if skip else ""))
+
+
+def _lines(path: Path, skip: int) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from islice(enumerate(file, 1), skip, None)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a file of text (nor .npz, .h5, .hdf5)") from error
+
+
+def _data_lines(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of every line of data."""
+    for number, line in _lines(path, layout.first - 1):
+        text = line.partition("#")[0].strip()
+        if text:
+            yield number, _split(text, layout.separator)
+
+
+def _split(text: str, separator: str | None) -> list[str]:
+    return text.split(separator)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _index(path: Path, column: Column, layout: Layout) -> int:
+    there = f"it has {layout.width} columns" + (f": {', '.join(layout.header)}" if layout.header else ", without names")
+    if isinstance(column, int):
+        if column >= layout.width:
+            raise ValueError(f"{path} has no column {column} (counted from 0); {there}")
+        return column
+    if layout.header.count(column) != 1:
+        what = "several columns" if column in layout.header else "no column"
+        raise ValueError(f"{path} has {what} {column!r}{suggest(column, layout.header)}; {there}")
+    return layout.header.index(column)
+
+
+def _diagnose(path: Path, layout: Layout, indices: Sequence[int], labels: Sequence[str]) -> str:
+    """Return what is wrong with the first bad line, or an empty string."""
+    for number, cells in _data_lines(path, layout):
+        for index, label in zip(indices, labels, strict=True):
+            if index >= len(cells):
+                return f"{path}, line {number}: {len(cells)} columns, but {label} is wanted"
+            if not cells[index].strip():
+                return f"{path}, line {number}, {label}: the cell is empty"
+            if _number(cells[index]) is None:
+                return f"{path}, line {number}, {label}: {cells[index].strip()!r} is not a number"
+    return ""
+
+
+def _read_npz(path: Path, names: Sequence[str]) -> tuple[Floats, ...]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return tuple(_floats(archive[_known(path, name, archive.files)], f"{path}, {name}") for name in names)
+    except (zipfile.BadZipFile, EOFError, AttributeError) as error:
+        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+
+
+def _read_hdf5(path: Path, names: Sequence[str]) -> tuple[Floats, ...]:
+    if path.is_file() and not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not a readable HDF5 file")
+    with h5py.File(path, "r") as file:
+        known: list[str] = []
+        file.visititems(lambda name, item: known.append(name) if isinstance(item, h5py.Dataset) else None)
+        keys = [_known(path, name.strip("/"), known) for name in names]
+        return tuple(_floats(file[key][()], f"{path}, {key}") for key in keys)
+
+
+def _known(path: Path, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ValueError(f"{path} has no dataset {name!r}{suggest(name, known)}; it has: {', '.join(known) or 'none'}")
+    return name
+
+
+def _floats(values: object, where: str) -> Floats:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise ValueError(f"{where}: shape {array.shape} of {array.dtype}; a column is one-dimensional, of numbers")
+    return array.astype(np.float64)
