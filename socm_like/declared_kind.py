@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationError, create_model
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from socm_like.document import Document, KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import faults_of
+from socm_like.faults import faults_of, shown
 from socm_like.fields import Bytes, Duration, Model, NotIdentity, Query
+from socm_like.references import Resolver, output_references, path_problem
 from socm_like.resources import ResourcePatch, Resources
 from socm_like.workflow import EstimateContext, Workflow, fill, placeholders
 
@@ -25,7 +28,14 @@ _TYPES: Mapping[str, Any] = {
     "duration": Duration,
     "query": Query,
 }
-_TYPES = {**_TYPES, **{f"list[{name}]": tuple[item, ...] for name, item in _TYPES.items()}}  # type: ignore[valid-type]
+_NAMES = (*_TYPES, *(f"list[{name}]" for name in _TYPES))
+_NUMBERS = ("int", "float")
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_MEASURE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*")
+
+
+def _as_words(command: Any) -> Any:
+    return tuple(shlex.split(command)) if isinstance(command, str) else command
 
 
 class FieldTable(Model):
@@ -48,7 +58,7 @@ class FieldTable(Model):
 class KindTable(Model):
     """A ``[kind.x]`` table."""
 
-    command: tuple[str, ...] = Field(min_length=1)
+    command: Annotated[tuple[str, ...], BeforeValidator(_as_words)] = Field(min_length=1)
     doc: str = ""
     version: str = "1"
     fields: dict[str, FieldTable] = Field(default={})
@@ -62,8 +72,13 @@ class KindTable(Model):
 class DeclaredWorkflow(Workflow):
     """Base of the kinds written in TOML."""
 
+    model_config = ConfigDict(protected_namespaces=())
+
     command_template: ClassVar[tuple[str, ...]] = ()
+    """The words of the command, files made absolute; part of every task's identity."""
     declared_resources: ClassVar[ResourcePatch] = ResourcePatch()
+    declared_in: ClassVar[Path] = Path()
+    """The file of the table."""
 
     def estimate(self, context: EstimateContext) -> Resources:  # noqa: ARG002 - the same on every machine
         """Return what the ``[kind.x]`` table states."""
@@ -79,26 +94,19 @@ def declare_kind(kind: str, document: Document) -> type[Workflow]:
 
     Raises CampaignError with every fault of the table.
     """
-    base: KeyPath = ("kind", kind)
+    values = document.data["kind"][kind]
+    declaration = _Declaration(kind, document, [])
     try:
-        declared = KindTable.model_validate(document.data["kind"][kind], context={"from_file": True})
+        declared = KindTable.model_validate(values, context={"from_file": True})
     except ValidationError as error:
-        faults = [
-            Fault(document.where((*base, *key)), f"kind.{kind}: {text}") for key, text in faults_of(error, KindTable)
-        ]
-        raise CampaignError(faults) from error
-    definitions, faults = _definitions(declared, base, document)
-    command, files = _resolve_words(declared.command, document.path.parent)
-    unknown = [name for name in placeholders(command) if name not in definitions]
-    faults += [
-        Fault(
-            document.where((*base, "command")),
-            f"kind.{kind}: nothing fills {{{name}}}; fields are: {listed(definitions)}{suggest(name, definitions)}",
-        )
-        for name in unknown
-    ]
-    if faults:
-        raise CampaignError(faults)
+        for key, message in faults_of(error, KindTable, values):
+            declaration.fault(key, message)
+        raise CampaignError(declaration.faults) from error
+    definitions: Any = {name: declaration.field(name, field) for name, field in declared.fields.items()}
+    command, files = declaration.command(declared, definitions)
+    declaration.check_files(declared)
+    if declaration.faults:
+        raise CampaignError(declaration.faults)
     workflow = create_model(
         kind,
         __base__=DeclaredWorkflow,
@@ -114,63 +122,138 @@ def declare_kind(kind: str, document: Document) -> type[Workflow]:
     workflow.files = files
     workflow.command_template = command
     workflow.declared_resources = declared.resources
+    workflow.declared_in = document.path
     return workflow
 
 
-def _resolve_words(command: Sequence[str], folder: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """Return the words with files beside the TOML file made absolute, and those files."""
-    words, files = [], []
-    for word in command:
-        path = folder / word.removeprefix("file://")
-        if ("." in word or "/" in word) and path.is_file():
-            files.append(path.resolve())
-            word = str(path.resolve())  # noqa: PLW2901 - the same word, made absolute
-        words.append(word)
-    return tuple(words), tuple(files)
+class _Declaration:
+    """One ``[kind.x]`` table on its way to a class, and what is wrong with it."""
+
+    def __init__(self, kind: str, document: Document, faults: list[Fault]) -> None:
+        self.kind = kind
+        self.document = document
+        self.faults = faults
+
+    def fault(self, key: KeyPath, message: str) -> None:
+        self.faults.append(Fault(self.document.where(("kind", self.kind, *key)), f"kind.{self.kind}: {message}"))
+
+    def command(self, declared: KindTable, fields: Collection[str]) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+        """Return the words with files beside the TOML file made absolute, and those files."""
+        for key, reference in output_references(list(declared.command), ("command",)):
+            self.fault(key, f"{reference}: a kind knows no workflow; make it a field and let the campaign fill it")
+        resolver = self._resolver()
+        words = resolver.words(declared.command, ("command",))
+        for key, problem in resolver.problems:
+            self.fault(key, f"{'.'.join(map(str, key))}: {problem}")
+        for name in placeholders(words):
+            if name not in fields:
+                known = f"fields are: {listed(fields)}{suggest(name, fields)}"
+                self.fault(("command",), f"nothing fills {{{name}}}; {known}")
+        return tuple(words), tuple(sorted(resolver.inputs))
+
+    def check_files(self, declared: KindTable) -> None:
+        for name, path in declared.outputs.items():
+            if problem := path_problem(path, "output"):
+                self.fault(("outputs", name), f"outputs.{name}: {problem}")
+        if declared.metrics and (problem := path_problem(declared.metrics, "metrics file")):
+            self.fault(("metrics",), f"metrics: {problem}")
+
+    def field(self, name: str, field: FieldTable) -> tuple[Any, Any]:
+        """Return the pydantic definition of a field; what is wrong with it is noted."""
+        problem = _wrong_name(name) or _wrong_type(field)
+        if problem:
+            self.fault(("fields", name), f"fields.{name}: {problem}")
+            return Any, None
+        annotation = self._annotation(name, field)
+        default = ... if field.default is None else self._default(name, field, annotation)
+        if not field.identity:
+            annotation = Annotated[annotation, NotIdentity()]
+        extra: dict[str, Any] | None = {"unit": field.unit} if field.unit else None
+        return annotation, Field(default, description=field.doc or None, json_schema_extra=extra)
+
+    def _annotation(self, name: str, field: FieldTable) -> Any:
+        """Return the type of a field: unit, bounds and choices are those of an item where it is a list."""
+        kind = field.type.removeprefix("list[").removesuffix("]")
+        bounds = field.model_dump(include={"gt", "ge", "lt", "le"}, exclude_none=True)
+        item = _TYPES[kind]
+        if field.unit:
+            item = Annotated[item, BeforeValidator(_unit_reader(field.unit))]
+        if bounds:
+            item = Annotated[item, Field(**bounds)]
+        if field.choices:
+            choices = [self._valid(("fields", name, "choices"), item, choice) for choice in field.choices]
+            item = Annotated[
+                item, AfterValidator(_chooser(choices)), Field(json_schema_extra={"enum": list(field.choices)})
+            ]
+        return item if kind == field.type else tuple[item, ...]
+
+    def _default(self, name: str, field: FieldTable, annotation: Any) -> Any:
+        default, key = field.default, ("fields", name, "default")
+        if field.type in ("path", "list[path]"):
+            resolver = self._resolver()
+            single = isinstance(default, str)
+            if single or (isinstance(default, list) and all(isinstance(item, str) for item in default)):
+                words = resolver.words([default] if single else default, key, "path")
+                default = words[0] if single else words
+            for _, problem in resolver.problems:
+                self.fault(key, f"{'.'.join(key)}: {problem}")
+        return self._valid(key, annotation, default)
+
+    def _valid(self, key: KeyPath, annotation: Any, value: Any) -> Any:
+        """Return a value as a field of that type would hold it."""
+        name = ".".join(map(str, key))
+        holder = create_model("Holder", __base__=Model, **{name: (annotation, ...)})  # type: ignore[call-overload]
+        try:
+            return getattr(holder.model_validate({name: value}, context={"from_file": True}), name)
+        except ValidationError as error:
+            for place, message in faults_of(error, holder, {name: value}):
+                self.fault((*key, *place[1:]), message)
+            return value
+
+    def _resolver(self) -> Resolver:
+        return Resolver(str(self.document.folder), lambda reference: [str(reference)])
 
 
-def _definitions(declared: KindTable, base: KeyPath, document: Document) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the pydantic field definitions of a table, and what is wrong with it."""
-    definitions, faults = {}, []
-    for name, field in declared.fields.items():
-        where = document.where((*base, "fields", name))
-        if hasattr(Workflow, name) or name in Workflow.model_fields:
-            faults.append(Fault(where, f"{name!r} is a name every workflow has; choose another"))
-        elif not name.isidentifier():
-            faults.append(Fault(where, f"{name!r} cannot be a field: use letters, digits and underscores"))
-        elif field.type not in _TYPES:
-            faults.append(
-                Fault(where, f"unknown type {field.type!r}; allowed: {listed(_TYPES)}{suggest(field.type, _TYPES)}")
-            )
-        else:
-            definitions[name] = _definition(field)
-    return definitions, faults
+def _wrong_name(name: str) -> str:
+    if hasattr(DeclaredWorkflow, name) or name in DeclaredWorkflow.model_fields or name == "depends":
+        return "this is a name every workflow has; choose another"
+    if not _FIELD_NAME.fullmatch(name):
+        return f"{name!r} cannot be a field; use letters, digits and underscores, a letter first"
+    return ""
 
 
-def _definition(field: FieldTable) -> tuple[Any, Any]:
-    annotation: Any = Literal[field.choices] if field.choices else _TYPES[field.type]
-    if not field.identity:
-        annotation = Annotated[annotation, NotIdentity()]
-    if field.unit:
-        annotation = Annotated[annotation, BeforeValidator(_unit_reader(field.unit))]
-    bounds = field.model_dump(include={"gt", "ge", "lt", "le"}, exclude_none=True)
-    return annotation, Field(
-        ... if field.default is None else field.default,
-        description=field.doc or None,
-        json_schema_extra={"unit": field.unit} if field.unit else None,
-        validate_default=True,
-        **bounds,
-    )
+def _wrong_type(field: FieldTable) -> str:
+    """Return why type, unit, bounds and choices cannot go together, or an empty string."""
+    if field.type not in _NAMES:
+        return f"unknown type {field.type!r}; allowed: {listed(_NAMES)}{suggest(field.type, _NAMES)}"
+    is_number = field.type.removeprefix("list[").removesuffix("]") in _NUMBERS
+    if field.choices and field.type in ("path", "list[path]"):
+        return "choices are not for paths"
+    stated = [name for name in ("unit", "gt", "ge", "lt", "le") if getattr(field, name) not in (None, "")]
+    if stated and not is_number:
+        return f"{stated[0]} is for numbers (int, float), not for {field.type}"
+    return ""
 
 
-def _unit_reader(unit: str) -> Any:
+def _chooser(choices: Sequence[Any]) -> Callable[[Any], Any]:
+    def choose(value: Any) -> Any:
+        """Accept one of the choices."""
+        if value in choices:
+            return value
+        allowed = ", ".join(map(shown, choices))
+        raise ValueError(f"choose one of {allowed}; got {shown(value)}{suggest(str(value), map(str, choices))}")
+
+    return choose
+
+
+def _unit_reader(unit: str) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         """Accept a bare number in the unit, or a number that repeats the unit."""
         if not isinstance(value, str):
             return value
-        number, _, found = value.strip().partition(" ")
-        if found.strip() != unit:
+        measure = _MEASURE.fullmatch(value)
+        if measure is None or measure[2] != unit:
             raise ValueError(f'the unit is {unit}: write a number, or "5 {unit}", got {value!r}')
-        return float(number)
+        return float(measure[1])
 
     return read

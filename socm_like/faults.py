@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date, time
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin

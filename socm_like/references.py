@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from os.path import exists, isfile, join, normpath
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from socm_like.document import KeyPath
 from socm_like.errors import suggest
@@ -165,7 +165,7 @@ def _nearest(path: str) -> str:
     """Return ``; did you mean 'x'?`` for a file with a similar name in the same folder."""
     folder, _, name = path.rpartition("/")
     try:
-        return suggest(name, os.listdir(folder or "/"))  # noqa: PTH208 - names are wanted, not paths
+        return suggest(name, os.listdir(folder or "/"))
     except (OSError, ValueError):
         return ""
 
@@ -188,12 +188,15 @@ def _role(workflow: type[Workflow], name: str) -> str:
 
 
 def _reading_inside(annotation: Any, name: str, role: str) -> tuple[str, Any]:
-    """Return the same for a key of a table inside a field: a model's own field, or an item of a plain table."""
-    models = [branch for branch in branches(annotation) if is_model(branch)]
-    for model in models:
-        if name in model.model_fields:
-            inner = model.model_fields[name].annotation
-            return ("path" if _mentions_path(inner) else "text"), inner
+    """Return the same for a key of a table inside a field: the field of a model, or an item of a plain table."""
+    for branch in branches(annotation):
+        if is_model(branch) and name in branch.model_fields:
+            inner = branch.model_fields[name].annotation
+        elif get_origin(branch) is dict:
+            inner = get_args(branch)[1]
+        else:
+            continue
+        return "path" if _mentions_path(inner) else "text", inner
     return role, None
 
 

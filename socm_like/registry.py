@@ -9,27 +9,38 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Self
 
-from socm_like.declared_kind import declare_kind
+from socm_like.declared_kind import DeclaredWorkflow, declare_kind
 from socm_like.document import Document, read_document
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
+from socm_like.faults import shown
 from socm_like.workflow import Workflow
 
 GROUP = "socm_like.workflows"
+
+RESERVED_KINDS = ("campaigns",)
+"""Folders of the store that hold something else than tasks."""
+
+_KIND = re.compile(r"[^\W_][\w.-]*")
 
 
 class Registry:
     """Kind -> Workflow class. Adding one class twice is fine, two classes under one kind is an error."""
 
     def __init__(self) -> None:
+        self.faulty: set[str] = set()
+        """Kinds whose ``[kind.x]`` table is wrong, which has been reported."""
         self._classes: dict[str, type[Workflow]] = {}
         self._entry_points: dict[str, EntryPoint] = {}
+        self._documents: set[Path] = set()
 
     @classmethod
     def load(cls, plugins: Sequence[Path] = ()) -> Self:
@@ -38,39 +49,90 @@ class Registry:
         Raises PluginError naming the plug-in that cannot be loaded, CampaignError for a wrong ``[kind.x]`` table.
         """
         registry = cls()
-        registry._add_installed()
-        loaded = {Path(inspect.getfile(module)): module for module in map(_import_file, _python(plugins))}
-        for kind, workflow in registered_workflows._classes.items():
-            module = sys.modules.get(workflow.__module__)
-            if not workflow.__module__.startswith(_PREFIX) or module in loaded.values():
-                registry[kind] = workflow
-        for module in loaded.values():
-            for workflow in _workflows_defined_in(module):
-                registry[workflow.kind] = workflow
+        problems = registry.add_installed()
         for path in plugins:
-            if path.suffix == ".toml":
-                registry.declare(_read_kinds(path))
+            problems += registry.add_plugin(path)
+        if problems:
+            raise PluginError("\n".join(problems))
         return registry
+
+    def add_installed(self) -> list[str]:
+        """Add the kinds of installed packages, and those that imported modules put into ``registered_workflows``.
+
+        Returns what is wrong: two of them claim one kind.
+        """
+        problems = []
+        for entry_point in entry_points(group=GROUP):
+            present = self._entry_points.setdefault(entry_point.name, entry_point)
+            if present.value != entry_point.value:
+                problems.append(
+                    f"two packages claim the kind {entry_point.name!r}: {present.value} and {entry_point.value}; "
+                    "uninstall one of them"
+                )
+        return problems + self._add(registered_workflows._classes.items())
+
+    def add_plugin(self, path: Path) -> list[str]:
+        """Add the kinds of one plug-in file; return why it, or a kind of it, cannot be added.
+
+        Raises CampaignError for wrong ``[kind.x]`` tables of a TOML file; the kinds that are right are there.
+        """
+        if path.suffix == ".toml":
+            if path.absolute() not in self._documents:
+                self._documents.add(path.absolute())
+                self.declare(_read_kinds(path))
+            return []
+        if path.suffix != ".py":
+            return [f"plug-in {path}: a plug-in is a .py or a .toml file"]
+        try:
+            module, by_hand = _import_file(path)
+        except PluginError as error:
+            return [str(error)]
+        found = [*by_hand.items(), *((workflow.kind, workflow) for workflow in _workflows_defined_in(module))]
+        return self._add(found) if found else [f"plug-in {path} defines no Workflow class"]
 
     def declare(self, document: Document) -> None:
         """Register the kinds that the ``[kind.x]`` tables of a document describe.
 
-        Raises CampaignError with every fault of every table.
+        Raises CampaignError with every fault of every table; the kinds that are right are there.
         """
+        tables = document.data.get("kind", {})
+        if not isinstance(tables, dict):
+            raise CampaignError([Fault(document.where(("kind",)), f"write tables [kind.name], got {shown(tables)}")])
         faults: list[Fault] = []
-        for kind in document.data.get("kind", {}):
+        for kind in tables:
             try:
                 self[kind] = declare_kind(kind, document)
             except CampaignError as error:
                 faults.extend(error.faults)
+                self.faulty.add(kind)
+            except PluginError as error:
+                faults.append(Fault(document.where(("kind", kind)), str(error)))
         if faults:
             raise CampaignError(faults)
+
+    def _add(self, classes: Iterable[tuple[str, type[Workflow]]]) -> list[str]:
+        """Register classes under their kinds; return what is wrong with those that cannot be."""
+        problems = []
+        for kind, workflow in classes:
+            try:
+                self[kind] = workflow
+            except PluginError as error:
+                problems.append(str(error))
+        return problems
 
     def __setitem__(self, kind: str, workflow: type[Workflow]) -> None:
         """Register a class under a kind.
 
-        Raises PluginError when another class has the kind already; both modules are named.
+        Raises PluginError when another class has the kind already (both modules are named), when the kind cannot
+        name a folder, or when it is no class of workflows.
         """
+        if not (inspect.isclass(workflow) and issubclass(workflow, Workflow)):
+            raise PluginError(f"the kind {kind!r} must be a subclass of socm_like.Workflow, got {shown(workflow)}")
+        if not (isinstance(kind, str) and _KIND.fullmatch(kind)) or kind in RESERVED_KINDS:
+            raise PluginError(
+                f"{_origin(workflow)}: {kind!r} cannot name a kind; use letters, digits, '-', '_' and '.', "
+                f"a letter or digit first, and not {' or '.join(RESERVED_KINDS)}"
+            )
         present = self._classes.get(kind)
         if present is None and kind in self._entry_points:
             present = self[kind]
@@ -99,16 +161,6 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._classes, *self._entry_points}))
 
-    def _add_installed(self) -> None:
-        for entry_point in entry_points(group=GROUP):
-            present = self._entry_points.get(entry_point.name)
-            if present is not None and present.value != entry_point.value:
-                raise PluginError(
-                    f"two packages claim the kind {entry_point.name!r}: {present.value} and {entry_point.value}; "
-                    "uninstall one of them"
-                )
-            self._entry_points[entry_point.name] = entry_point
-
 
 registered_workflows = Registry()
 """Where a plug-in may put its classes by hand: ``registered_workflows["my-custom"] = MyCustomWorkflow``."""
@@ -116,43 +168,69 @@ registered_workflows = Registry()
 _PREFIX = "socm_plugin_"
 
 
-def _python(plugins: Sequence[Path]) -> Iterator[Path]:
-    for path in plugins:
-        if path.suffix == ".py":
-            yield path
-        elif path.suffix != ".toml":
-            raise PluginError(f"plug-in {path}: a plug-in is a .py or a .toml file")
+_BY_HAND = "__registered_workflows__"
+"""Attribute of a plug-in's module: what it put into ``registered_workflows``."""
 
 
-def _import_file(path: Path) -> ModuleType:
-    """Import one file by path; the same file with the same content is imported once per process."""
+class _PluginLoader(SourceFileLoader):
+    """Compiles the file as it is now: a cached one may be older than it looks, and a campaign's folder stays clean."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - importlib's signature
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _import_file(path: Path) -> tuple[ModuleType, Mapping[str, type[Workflow]]]:
+    """Import one file by path; return its module and the kinds it registered by hand.
+
+    The same file with the same content is imported once per process.
+    """
     try:
-        content = path.read_bytes()
+        content, file = path.read_bytes(), str(path.resolve())
     except OSError as error:
-        raise PluginError(f"plug-in {path}: {error.strerror}") from error
-    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise PluginError(f"plug-in {path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
+        raise PluginError(f"plug-in {path}: {error.strerror}{_nearest(path)}") from error
+    except ValueError as error:  # a NUL in the name
+        raise PluginError(f"plug-in {str(path)!r}: {error}") from error
+    key = hashlib.sha256(file.encode() + content).hexdigest()[:12]
+    name = f"{_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{key}"
+    if name not in sys.modules:
+        _execute(name, file, path)
+    module = sys.modules[name]
+    return module, getattr(module, _BY_HAND)
+
+
+def _execute(name: str, file: str, path: Path) -> None:
+    loader = _PluginLoader(name, file)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader) or ModuleSpec(name, loader))
+    before = dict(registered_workflows._classes)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
+        registered_workflows._classes = before
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise PluginError(f"plug-in {path} cannot be imported: {_blame(error, path)}") from error
-    return module
+        raise PluginError(f"plug-in {path} cannot be imported: {_blame(error, file)}") from error
+    after = registered_workflows._classes
+    setattr(module, _BY_HAND, {kind: workflow for kind, workflow in after.items() if kind not in before})
+    # Another campaign in this process may register other classes under these names.
+    registered_workflows._classes = {
+        kind: workflow for kind, workflow in after.items() if workflow.__module__ != module.__name__
+    }
 
 
-def _blame(error: BaseException, path: Path) -> str:
+def _nearest(path: Path) -> str:
+    try:
+        return suggest(path.name, (other.name for other in path.parent.iterdir()))
+    except OSError:
+        return ""
+
+
+def _blame(error: BaseException, file: str) -> str:
     """Return the error with the last line of the plug-in that led to it."""
     line, trace = None, error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path.resolve()):
+        if trace.tb_frame.f_code.co_filename == file:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
@@ -166,28 +244,39 @@ def _workflows_defined_in(module: ModuleType) -> Iterator[type[Workflow]]:
 
 
 def _load_entry_point(entry_point: EntryPoint) -> type[Workflow]:
+    where = f"kind {entry_point.name!r}: {entry_point.value}"
     try:
         workflow = entry_point.load()
-    except Exception as error:
-        raise PluginError(
-            f"kind {entry_point.name!r}: {entry_point.value} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(workflow) and issubclass(workflow, Workflow)):
-        raise PluginError(f"kind {entry_point.name!r}: {entry_point.value} is not a Workflow class")
+        raise PluginError(f"{where} is not a Workflow class")
     return workflow
 
 
 def _read_kinds(path: Path) -> Document:
     document = read_document(path)
-    others = set(document.data) - {"kind"}
-    if others:
-        fault = f"a plug-in file holds [kind.x] tables and nothing else; found: {listed(others)}"
-        raise CampaignError([Fault(document.where((min(others),)), fault)])
+    others = sorted(set(document.data) - {"kind"})
+    faults = [
+        *document.faults,
+        *(
+            Fault(document.where((key,)), f"{key!r}: a plug-in holds [kind.x] tables and nothing else")
+            for key in others
+        ),
+    ]
+    if not faults and not document.data:
+        faults = [Fault(f"{path}:1", "a plug-in needs a [kind.x] table")]
+    if faults:
+        raise CampaignError(faults)
     return document
 
 
 def _origin(workflow: type[Workflow]) -> str:
     """Return where a class comes from, as a person would look for it."""
+    if issubclass(workflow, DeclaredWorkflow):
+        return f"[kind.{workflow.kind}] in {workflow.declared_in}"
     module = sys.modules.get(workflow.__module__)
     is_plugin = workflow.__module__.startswith(_PREFIX) and module is not None and module.__file__
     return f"{module.__file__ if is_plugin and module else workflow.__module__}:{workflow.__qualname__}"

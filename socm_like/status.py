@@ -207,31 +207,45 @@ def find_task(status: RunStatus, name: str) -> TaskStatus:
 
 
 def time_left(status: RunStatus, now: float) -> float | None:
-    """Return an estimate of the seconds until a run ends, or None while some workflow has no finished task.
+    """Return an estimate of the seconds until a run ends, or None where nothing like a remaining task has finished.
 
-    A task takes as long as the finished ones of its workflow did on average. No run ends before its longest chain
-    of remaining tasks, nor before all cores have done their share; the larger of the two is the estimate.
+    A task takes as long as the finished ones of its workflow, or else of its group, did on average. No run ends
+    before its longest chain of remaining tasks, nor before all cores have done their share; the larger of the two is
+    the estimate.
     """
-    spent: dict[str, list[float]] = {}
-    for task in status.tasks:
-        seconds = task.runtime(now) if task.state is TaskState.DONE else None
-        if seconds is not None:
-            spent.setdefault(task.workflow, []).append(seconds)
-    mean = {workflow: math.fsum(seconds) / len(seconds) for workflow, seconds in spent.items()}
+    mean = _mean_runtimes(status, now)
     work, longest = 0.0, 0.0
     after: dict[str, float] = {}
     for task in reversed(status.tasks):
         if task.state.is_final:
             continue
-        if task.workflow not in mean:
+        expected = mean.get(task.workflow, mean.get(_group(task.workflow)))
+        if expected is None:
             return None
-        seconds = max(0.0, mean[task.workflow] - (task.runtime(now) or 0.0))
+        seconds = max(0.0, expected - (task.runtime(now) or 0.0))
         work += seconds * min(task.cores, status.cores)
         chain = seconds + after.get(task.task, 0.0)
         longest = max(longest, chain)
         for parent in task.dependencies:
             after[parent] = max(after.get(parent, 0.0), chain)
     return max(longest, work / max(1, status.cores))
+
+
+def _mean_runtimes(status: RunStatus, now: float) -> dict[str, float]:
+    """Return the mean runtime of the finished tasks of each workflow and each group."""
+    spent: dict[str, list[float]] = {}
+    for task in status.tasks:
+        seconds = task.runtime(now) if task.state is TaskState.DONE else None
+        if seconds is not None:
+            for name in {task.workflow, _group(task.workflow)}:
+                spent.setdefault(name, []).append(seconds)
+    return {name: math.fsum(seconds) / len(seconds) for name, seconds in spent.items()}
+
+
+def _group(workflow: str) -> str:
+    """Return the group a workflow is in, ``maps.`` for ``maps.f090``, or its own name where it is in none."""
+    group, dot, _ = workflow.rpartition(".")
+    return group + dot or workflow
 
 
 def finite_json(data: bytes) -> Any:

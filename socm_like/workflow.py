@@ -15,7 +15,7 @@ from socm_like.resources import Machine, ResourcePatch, Resources
 
 Scalar = bool | int | float | str
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACEHOLDER = re.compile(r"(?<![\${])\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\})|\{(\{[A-Za-z_][A-Za-z0-9_]*\})\}")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -137,10 +137,10 @@ def _words(command: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the words with each ``{name}`` replaced by its value; ``{{`` and ``}}`` stand for braces.
+    """Return the words with each ``{name}`` replaced by its value; ``{{name}}`` stands for ``{name}``.
 
     A list fills a word that is nothing but its placeholder with one word per item, and joins with commas inside
-    a longer word. Shell variables (``${HOME}``) and other braces are left alone.
+    a longer word. Shell variables (``${HOME}``), JSON and all other braces are left alone.
     Raises ValueError naming every placeholder that nobody fills.
     """
     missing = [name for name in placeholders(words) if name not in values]
@@ -150,18 +150,21 @@ def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
         raise ValueError(f"nothing fills {names}; set it under parameters, or use one of: {known}")
     filled: list[str] = []
     for word in words:
+        if "{" not in word:
+            filled.append(word)
+            continue
         alone = _PLACEHOLDER.fullmatch(word)
         value = values.get(alone[1]) if alone is not None and alone[1] else None
         if isinstance(value, list | tuple):
             filled.extend(_text(item) for item in value)
         else:
-            filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[1]]) if m[1] else m[0][0], word))
+            filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[1]]) if m[1] else m[2], word))
     return tuple(filled)
 
 
 def placeholders(words: Sequence[str]) -> list[str]:
     """Return the names of all placeholders in the words, sorted."""
-    return sorted({match[1] for word in words for match in _PLACEHOLDER.finditer(word) if match[1]})
+    return sorted({match[1] for word in words if "{" in word for match in _PLACEHOLDER.finditer(word) if match[1]})
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,7 @@ import pytest
 from socm_like.errors import ExecutorError
 from socm_like.executors.base import Attempt, Launch
 from socm_like.executors.launcher_log import observe, read_launcher, translate
+from socm_like.executors.launcher_processes import end_survivors
 from socm_like.executors.local import LocalExecutor
 from socm_like.journal import Event, TaskState
 from socm_like.resources import Machine, Resources
@@ -38,6 +39,7 @@ class Bench:
         self.machine = Machine(name="bench", cores=CORES[:2], memory=4 << 30)
         self.executor = LocalExecutor(self.run, self.machine)
         self.events: list[Event] = []
+        self.attempts: list[Attempt] = []
 
     def use(self, **changes: Any) -> LocalExecutor:
         """Make another executor on the same run, like another process would."""
@@ -52,6 +54,7 @@ class Bench:
         directory = self.folder / "work" / name
         directory.mkdir(parents=True, exist_ok=True)
         resources = {key: more.pop(key) for key in list(more) if key in Resources.model_fields}
+        self.attempts.append(Attempt(name, number))
         return Launch(
             attempt=Attempt(name, number),
             argv=argv or None,
@@ -99,10 +102,9 @@ class Bench:
 
     def end(self) -> None:
         """End the launcher and whatever it runs."""
-        under_way = {Attempt(event.task, event.attempt) for event in self.events} - self.ends().keys()
-        self.executor.cancel(sorted(under_way))
         self.executor.close()
         kill_launcher(self.run)
+        end_survivors(str(self.run.path), dict.fromkeys(self.attempts))
 
 
 def kill_launcher(run: RunDirectory) -> None:
@@ -477,7 +479,7 @@ def test_gpus_are_given_out_once(bench: Bench) -> None:
     (bench.folder / "work" / "go").touch()
     bench.wait(lambda: len(bench.ends()) == 4)
     assert [launch.stdout.read_text() for launch in (one, two, none)] == ["[0]\n", "[3,GPU-abc]\n", "[]\n"]
-    assert more.stdout.read_text() == "[0]\n"
+    assert more.stdout.read_text() in ("[0]\n", "[3]\n")
 
 
 def test_500_tasks(bench: Bench) -> None:
@@ -494,6 +496,7 @@ SUBMITTER = """
 import sys
 from pathlib import Path
 from socm_like.executors.base import Attempt, Launch
+from socm_like.executors.launcher_processes import end_survivors
 from socm_like.executors.local import LocalExecutor
 from socm_like.resources import Machine, Resources
 from socm_like.store import RunDirectory

@@ -36,7 +36,7 @@ from socm_like.units import format_span, parse_instant
 LISTED = 40
 """Tasks listed one by one; of a larger run the workflows are listed."""
 RUNNING_LISTED = 10
-FAILURES_LISTED = 20
+FAILURES_LISTED = 10
 BAR = 40
 """Width of the bar."""
 
@@ -55,23 +55,35 @@ def command(run: str | None, store: Path, is_watched: bool, only_failed: bool, a
     if is_watched and as_json:
         raise UsageError("--json shows one moment; leave --watch out")
     directory = find_run(store, run)
-    status = watch(directory, lambda status: screen(status, time.time())) if is_watched else read_status(directory)
+    status = watch(directory, screen) if is_watched else read_status(directory)
     if as_json:
         print_json(status.to_json(status.failures if only_failed else None))
     elif only_failed:
         click.echo("\n".join(_failure_lines(status, status.failures) or ["no task has failed"]))
     elif not is_watched or sys.stdout.isatty():
-        click.echo("\n".join(screen(status, time.time())))
+        click.echo("\n".join(screen(status)))
         _advise(status)
     sys.exit(1 if status.failures else 0)
 
 
-def screen(status: RunStatus, now: float) -> list[str]:
-    """Return the whole answer as lines."""
-    lines = [*_head(status, now), "", *_listing(status, now)]
+def screen(status: RunStatus, room: int | None = None) -> list[str]:
+    """Return the whole answer as lines, no more than ``room`` as far as that can be."""
+    now = time.time()
+    head, news = _head(status, now), [*_running_lines(status, now), *_news_of_failures(status)]
+    space = None if room is None else max(room - len(head) - len(news) - 1, 3)
+    if len(status.tasks) <= min(LISTED, LISTED if space is None else space - 1):
+        return [*head, "", *_task_lines(status.tasks, now), *_news_of_failures(status)]
+    table = _workflow_lines(status, now)
+    if space is not None and len(table) > space:
+        table = [*table[: space - 1], f"and {len(table) - space + 1} more"]
+    return [*head, "", *table, *news]
+
+
+def _news_of_failures(status: RunStatus) -> list[str]:
     failures = status.failures
-    if failures:
-        lines += ["", coloured("went wrong", bold=True), *_failure_lines(status, failures[:FAILURES_LISTED])]
+    if not failures:
+        return []
+    lines = ["", coloured("went wrong", bold=True), *_failure_lines(status, failures[:FAILURES_LISTED])]
     if len(failures) > FAILURES_LISTED:
         rest = len(failures) - FAILURES_LISTED
         lines.append(f"and {rest} more; see them all: campaign status --failed {status.run}")
@@ -131,17 +143,13 @@ def _bar(status: RunStatus) -> str:
     return bar + coloured("─" * (BAR - cells), dim=True) + GAP
 
 
-def _listing(status: RunStatus, now: float) -> list[str]:
-    if len(status.tasks) <= LISTED:
-        return _task_lines(status.tasks, now)
+def _running_lines(status: RunStatus, now: float) -> list[str]:
     running = [task for task in status.tasks if task.state is TaskState.RUNNING]
-    lines = _workflow_lines(status, now)
-    if running:
-        longest_first = sorted(running, key=lambda task: task.started or "")
-        lines += ["", coloured("running", bold=True), *_task_lines(longest_first[:RUNNING_LISTED], now)]
-    if len(running) > RUNNING_LISTED:
-        lines.append(f"and {len(running) - RUNNING_LISTED} more")
-    return lines
+    if not running:
+        return []
+    longest_first = sorted(running, key=lambda task: task.started or "")
+    lines = ["", coloured("running", bold=True), *_task_lines(longest_first[:RUNNING_LISTED], now)]
+    return lines if len(running) <= RUNNING_LISTED else [*lines, f"and {len(running) - RUNNING_LISTED} more"]
 
 
 def _task_lines(tasks: Sequence[TaskStatus], now: float) -> list[str]:
@@ -161,10 +169,12 @@ def _task_lines(tasks: Sequence[TaskStatus], now: float) -> list[str]:
 
 
 def _workflow_lines(status: RunStatus, now: float) -> list[str]:
-    """Return one line per workflow: how many of its tasks are in which state, and the mean runtime."""
+    """Return one line per workflow, or per group: how many tasks are in which state, and the mean runtime."""
+    are_many = len({task.workflow for task in status.tasks}) > LISTED
     members: dict[str, list[TaskStatus]] = {}
     for task in status.tasks:
-        members.setdefault(task.workflow, []).append(task)
+        group = task.workflow.rpartition(".")[0] if are_many else ""
+        members.setdefault(f"{group}.*" if group else task.workflow, []).append(task)
     present = [state for state in TaskState if status.counts[state]]
     rows = []
     for workflow, tasks in members.items():

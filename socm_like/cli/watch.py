@@ -26,19 +26,23 @@ _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
-def watch(run: RunDirectory, screen: Callable[[RunStatus], Sequence[str]]) -> RunStatus:
-    """Show a run until it ends or Ctrl-C; return how it stood last. The terminal is left as it was found."""
+def watch(run: RunDirectory, screen: Callable[[RunStatus, int], Sequence[str]]) -> RunStatus:
+    """Show a run until it ends or Ctrl-C; return how it stood last. The terminal is left as it was found.
+
+    ``screen`` returns the lines to show, given the run and how many there is room for.
+    """
     if sys.stdout.isatty():
         return _watch_screen(run, screen)
     return _watch_lines(run)
 
 
-def _watch_screen(run: RunDirectory, screen: Callable[[RunStatus], Sequence[str]]) -> RunStatus:
+def _watch_screen(run: RunDirectory, screen: Callable[[RunStatus, int], Sequence[str]]) -> RunStatus:
     status = read_status(run)
     if status.state is RunState.RUNNING:
         with _other_screen(), suppress(KeyboardInterrupt):  # Ctrl-C is the usual way to stop watching
             for status in _looks(run):
-                _draw(screen(status))
+                room = max(shutil.get_terminal_size().lines - 2, 1)
+                _draw(screen(status, room)[:room])
     return status
 
 
@@ -68,12 +72,8 @@ def _looks(run: RunDirectory) -> Iterator[RunStatus]:
 
 def _draw(lines: Sequence[str]) -> None:
     """Write the lines over the old ones in one go, each cleared behind its end: nothing flickers."""
-    room = shutil.get_terminal_size().lines - 2
-    hidden = f"{len(lines) - room} more lines do not fit; " if len(lines) > room else ""
-    footer = coloured(f"{hidden}Ctrl-C stops watching, the run goes on", dim=True)
-    shown = [*lines[:room], "", footer]
-    text = "\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in shown) + "\x1b[J"
-    sys.stdout.write(text)
+    shown = [*lines, "", coloured("Ctrl-C stops watching, the run goes on", dim=True)]
+    sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in shown) + "\x1b[J")
     sys.stdout.flush()
 
 

@@ -92,7 +92,7 @@ class Spawner:
         is_forbidden = False
         for folder in path.split(":"):
             candidate = f"{folder or '.'}/{name}"
-            if os.path.isfile(candidate):
+            if os.path.isfile(candidate):  # noqa: PTH113 - pathlib loads slowly
                 if os.access(candidate, os.X_OK):
                     if folder.startswith("/"):
                         self._programs[name, path] = candidate

@@ -112,7 +112,9 @@ class LocalExecutor(Executor):
         if self._socket is None:
             self._attach()
         alive = self._ask_alive() if self._socket is not None else set()
-        return self._settle([attempt for attempt in attempts if attempt in self._open], alive)
+        self._settle([attempt for attempt in attempts if attempt in self._open], alive)
+        news, self._news = self._news, []
+        return news
 
     def close(self) -> None:
         """Leave the launcher to itself."""
@@ -323,14 +325,12 @@ class LocalExecutor(Executor):
             time.sleep(0.005)
         if self._bury(0) > 0 and not self._greeted:
             log = self._run.path / "launcher.log"
-            raise ExecutorError(
-                f"the launcher cannot work: {log.read_text(errors='replace').strip()[-200:]}; see {log}"
-            )
-        self._news.extend(self._settle(list(self._open), set()))
+            words = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise ExecutorError(f"the launcher cannot work: {words}; see {log}")
+        self._settle(list(self._open), set())
 
-    def _settle(self, attempts: Iterable[Attempt], alive: set[Attempt]) -> list[Event]:
-        """Return what the log knows of attempts; those neither ended nor alive are lost, and ended for certain."""
-        held, self._news = self._news, []
+    def _settle(self, attempts: Iterable[Attempt], alive: set[Attempt]) -> None:
+        """Learn what the log knows of attempts; those neither ended nor alive are lost, and ended for certain."""
         records = read_records(self._run, list(attempts))
         for attempt_records in records.values():
             for record in attempt_records:
@@ -344,8 +344,6 @@ class LocalExecutor(Executor):
             end_survivors(str(self._run.path), lost)
         for key in lost:
             self._note(event_at(time.time(), *key, TaskState.LOST, reason=LAUNCHER_DIED))
-        events, self._news = self._news, held
-        return events
 
     def _disconnect(self) -> None:
         if self._socket is not None:
