@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,9 +11,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
 from socm_like.document import Document, KeyPath, read_document
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
-from socm_like.faults import faults_of
+from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Bytes, Duration, Model
-from socm_like.references import output_references
+from socm_like.references import cycles, names_in, split_commands
 from socm_like.registry import Registry
 from socm_like.workflow import Workflow
 
@@ -21,12 +21,13 @@ RESERVED = ("resources", "environment", "parameters", "outputs")
 """Sub-tables every workflow may have; any other sub-table that is no field makes its parent a group."""
 
 _ELSEWHERE = {
+    "environment": "variables for all tasks go to [environment]",
     "execution_schema": "the executor is [execution] executor",
     "requested_resources": "the cap is [execution] cores",
     "policy": "priorities follow the critical path",
     "resources": "the cap is [execution] cores and memory",
 }
-"""Keys of SOCM campaigns and what took their place."""
+"""Keys of SOCM campaigns, and others that one would look for here, and what took their place."""
 
 
 class Settings(Model):
@@ -56,6 +57,9 @@ class Execution(Model):
     """Time between SIGTERM and SIGKILL."""
 
 
+Origins = Mapping[KeyPath, KeyPath]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One workflow table, its group's keys merged in."""
@@ -65,12 +69,15 @@ class Entry:
     values: Mapping[str, Any]
     key: KeyPath
     """Where its table stands."""
-    origins: Mapping[str, KeyPath]
-    """Where each key was written: its own table or a group's."""
+    origins: Origins
+    """Where each key was written, and each key of a reserved sub-table: in its own table or in a group's."""
 
     def where(self, key: KeyPath) -> KeyPath:
         """Return the place in the document of a key of this table."""
-        return (*self.origins[str(key[0])], *key[1:]) if key and key[0] in self.origins else (*self.key, *key)
+        for length in (2, 1):
+            if len(key) >= length and key[:length] in self.origins:
+                return (*self.origins[key[:length]], *key[length:])
+        return (*self.key, *key)
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,9 @@ class Campaign:
 
     @property
     def name(self) -> str:
-        """The campaign's name: the setting, else the name of the folder the file is in."""
-        return self.settings.name or self.document.path.resolve().parent.name
+        """The campaign's name: the setting, else the name of the folder the file is in if that can name a run."""
+        folder = self.document.folder.name
+        return self.settings.name or (folder if _can_name_folder(folder) else "campaign")
 
     def members(self, name: str) -> tuple[str, ...]:
         """Return the workflows a name stands for: itself, the members of a group, nothing for a wrong name."""
@@ -118,32 +126,43 @@ class _Loader:
     faults: list[Fault] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unbuilt: dict[str, Entry] = field(default_factory=dict)
+    """Tables whose kind is not known, which has been reported: what names them, or what is in them, is not wrong."""
     registry: Registry = field(default_factory=Registry)
+    has_all_kinds: bool = True
+    """False when a plug-in could not be read: nobody knows which kinds are in it."""
+    fields: dict[str, set[str] | None] = field(default_factory=dict)
+    """Kind -> its keys, or None where its class cannot be imported."""
+    unloadable: dict[str, str] = field(default_factory=dict)
+    """Kind -> why its class cannot be imported, until that is reported."""
+    comparisons: int = 0
+    """Names compared with a wrong one so far: a suggestion costs 30 us for each name there is."""
 
     def load(self) -> Campaign:
         data = self.document.data
+        self.faults.extend(self.document.faults)
         allowed = ("campaign", "execution", "environment", "kind")
         for key in data:
             if key not in allowed:
                 self._fault((key,), f"unknown table {key!r}; allowed: {listed(allowed)}{suggest(key, allowed)}")
         table = data.get("campaign")
         if not isinstance(table, dict):
-            self._fault(("campaign",), "a campaign file needs a [campaign] table; see: campaign init")
-            raise CampaignError(self.faults)
-        scalars = {key: value for key, value in table.items() if not isinstance(value, dict)}
-        settings = self._settings(scalars)
-        plugins = tuple(self.document.path.parent / plugin for plugin in settings.plugins)
-        self._load_kinds(plugins)
-        tables = {key: value for key, value in table.items() if isinstance(value, dict)}
+            found = "" if table is None else f", got {shown(table)}"
+            self._fault(("campaign",), f"a campaign file needs a [campaign] table{found}; see: campaign init")
+        settings, tables = self._settings(table if isinstance(table, dict) else {})
+        plugins = tuple(self.document.folder / plugin for plugin in settings.plugins if "\0" not in plugin)
+        self._load_kinds(settings)
         for name, value in tables.items():
             self._walk((name,), value, {}, {})
-        if not tables:
-            self._fault(("campaign",), "no workflow: add a table such as [campaign.first] with a kind")
         upstream = self._upstream()
         execution = self._model(Execution, ("execution",), data.get("execution", {}))
         environment = self._environment(data.get("environment", {}))
+        if not isinstance(table, dict):
+            raise CampaignError(in_order(self.faults))
+        if not tables:
+            self._fault(("campaign",), "no workflow: add a table such as [campaign.first] with a kind")
         return Campaign(
-            self.document, settings, execution, environment, tuple(path.resolve() for path in plugins),
+            self.document, settings, execution, environment, plugins,
             self.registry, self.entries, self.groups, upstream, tuple(self.faults),
         )  # fmt: skip
 
@@ -154,191 +173,214 @@ class _Loader:
         try:
             return model.model_validate(values, context={"from_file": True})
         except ValidationError as error:
-            wrong = list(faults_of(error, model))
+            wrong = list(faults_of(error, model, values))
             for key, message in wrong:
                 self._fault((*base, *key), f"{'.'.join(map(str, base))}: {message}")
-            if not isinstance(values, dict) or any(not key for key, _ in wrong):
+            if not isinstance(values, dict):
                 return model()
             names = {key[0] for key, _ in wrong}
             return self._model(model, base, {key: value for key, value in values.items() if key not in names})
 
-    def _settings(self, scalars: dict[str, Any]) -> Settings:
-        for key in [key for key in scalars if key in _ELSEWHERE]:
-            self._fault(("campaign", key), f"campaign: {key!r} is not used here; {_ELSEWHERE[key]}")
-            del scalars[key]
+    def _settings(self, table: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, Any]]]:
+        """Return the settings, and the tables that hold workflows."""
+        scalars, tables = {}, {}
+        for key, value in table.items():
+            is_table = isinstance(value, dict)
+            if key in _ELSEWHERE and not (is_table and "kind" in value):
+                self._fault(("campaign", key), f"campaign: {key!r} is not used here; {_ELSEWHERE[key]}")
+            elif is_table:
+                tables[key] = value
+            elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+                self._fault(("campaign", key), f"campaign: write [campaign.{key}], not [[campaign.{key}]]")
+                self.unbuilt[key] = Entry(key, "", {}, ("campaign", key), {})
+            else:
+                scalars[key] = value
         settings = self._model(Settings, ("campaign",), scalars)
         if settings.resource != "local":
             self._fault(("campaign", "resource"), f"unknown resource {settings.resource!r}; allowed: local")
-        name = scalars.get("name")
-        if isinstance(name, str) and (not name.strip() or "/" in name or not name.isprintable() or name[0] == "."):
-            self._fault(("campaign", "name"), f"{name!r} cannot name a folder: no '/', no leading '.', not empty")
-        return settings
+        if "name" in settings.model_fields_set and not _can_name_folder(settings.name):
+            found = f"{shown(settings.name)} cannot name a folder"
+            self._fault(("campaign", "name"), f"{found}; write printable text without '/', no '.' or '-' first")
+        return settings, tables
 
     def _environment(self, values: Any) -> Mapping[str, str]:
-        if isinstance(values, dict) and all(isinstance(value, str) for value in values.values()):
-            return values
-        wrong = [key for key, value in values.items() if not isinstance(value, str)] if isinstance(values, dict) else []
-        for key in wrong:
-            self._fault(("environment", key), f"environment.{key}: write text in quotes, got {values[key]!r}")
-        if not wrong:
-            self._fault(("environment",), f'environment: write a table of NAME = "text", got {values!r}')
-        return {}
+        if not isinstance(values, dict):
+            self._fault(("environment",), f'environment: write a table of NAME = "text", got {shown(values)}')
+            return {}
+        for name, value in values.items():
+            problem = environment_problem(name, value)
+            if problem:
+                self._fault(("environment", name), f"environment.{name}: {problem}")
+        return values
 
-    def _load_kinds(self, plugins: Sequence[Path]) -> None:
-        try:
-            self.registry = Registry.load(plugins)
-        except PluginError as error:
-            self._fault(("campaign", "plugins"), str(error))
-            self.registry = Registry.load()
-        except CampaignError as error:
-            self.faults.extend(error.faults)
-            self.registry = Registry.load()
+    def _load_kinds(self, settings: Settings) -> None:
+        for problem in self.registry.add_installed():
+            self._fault(("campaign",), problem)
+        for index, plugin in enumerate(settings.plugins):
+            faulty = len(self.registry.faulty)
+            try:
+                problems = self.registry.add_plugin(self.document.path.parent / plugin)
+            except CampaignError as error:
+                self.faults.extend(error.faults)
+                self.has_all_kinds &= len(self.registry.faulty) > faulty
+            else:
+                self.has_all_kinds &= not problems
+                for problem in problems:
+                    self._fault(("campaign", "plugins", index), problem)
         try:
             self.registry.declare(self.document)
         except CampaignError as error:
             self.faults.extend(error.faults)
-        except PluginError as error:
-            self._fault(("kind",), str(error))
 
     def _walk(
-        self, names: tuple[str, ...], table: dict[str, Any], shared: dict[str, Any], origins: dict[str, KeyPath]
+        self, names: tuple[str, ...], table: Mapping[str, Any], shared: Mapping[str, Any], origins: Origins
     ) -> tuple[str, ...]:
         """Add the workflows of one table; return their names."""
         key, name = ("campaign", *names), ".".join(names)
-        if "/" in names[-1] or not names[-1].isprintable() or not names[-1].strip() or len(names[-1]) > 100:
-            self._fault(
-                key, f"{names[-1]!r} cannot name a workflow: printable text without '/', 100 characters at most"
-            )
+        if problem := _name_problem(names[-1]):
+            self._fault(key, problem)
+        if name in self.entries or name in self.groups or name in self.unbuilt:
+            self._fault(key, f"two tables are named {name!r}, in quotes and nested; rename one of them")
             return ()
         kind = table.get("kind", shared.get("kind", name))
-        fields = self._fields(kind, key)
-        children = {
-            child: value
-            for child, value in table.items()
-            if isinstance(value, dict) and child not in RESERVED and child not in fields
-        }
-        own = {child: value for child, value in table.items() if child not in children}
-        for child in self._misspelt(children, fields, key, name):
-            del children[child]
-        merged = _merge(shared, own)
-        origins = {**origins, **{child: (*key, child) for child in own}}
-        if children:
-            self.groups[name] = ()
-            members = [self._walk((*names, child), value, merged, origins) for child, value in children.items()]
+        fields = self._fields(kind)
+        own, children = self._sort_keys(table, fields or set(), key, name)
+        merged, origins = self._inherit(shared, own, origins, key)
+        if fields is None and ("kind" in merged or not children):
+            self.unbuilt[name] = Entry(name, "", merged, key, origins)
+            self._report_kind(kind, self.unbuilt[name])
+            children = {child: value for child, value in children.items() if "kind" in value}
+        elif not children:
+            self._add(Entry(name, kind, merged, key, origins))
+            return (name,)
+        members = [self._walk((*names, child), value, merged, origins) for child, value in children.items()]
+        if name not in self.unbuilt:
             self.groups[name] = tuple(member for group in members for member in group)
-            return self.groups[name]
+        return self.groups.get(name, ())
+
+    def _fields(self, kind: Any) -> set[str] | None:
+        """Return the keys of a kind, or None where there is no such kind or its class cannot be imported."""
         if not isinstance(kind, str) or kind not in self.registry:
-            self._unknown_kind(kind, name, key, "kind" in merged, origins)
-            return ()
-        if not fields:  # its class could not be imported, which has been reported
-            return ()
-        values = {child: value for child, value in merged.items() if child != "kind"}
-        if "depends" in values:
-            values.setdefault("depends_on", values.pop("depends"))
-            origins["depends_on"] = origins["depends"]
+            return None
+        if kind not in self.fields:
+            try:
+                self.fields[kind] = {*self.registry[kind].model_fields, "kind", "depends"}
+            except PluginError as error:
+                self.fields[kind] = None
+                self.unloadable[kind] = str(error)
+        return self.fields[kind]
+
+    def _sort_keys(
+        self, table: Mapping[str, Any], fields: set[str], key: KeyPath, name: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a table's own keys, and its sub-tables that hold workflows; a slip of the pen is neither."""
+        own, children = {}, {}
+        allowed = {*RESERVED, *(fields - {*Workflow.model_fields, "kind", "depends"})}
+        for child, value in table.items():
+            if not isinstance(value, dict) or child in RESERVED or child in fields:
+                own[child] = value
+                continue
+            is_workflow = f"{name}.{child}" in self.registry or "kind" in value or fields & value.keys()
+            if is_workflow or any(isinstance(inner, dict) for inner in value.values()) or not suggest(child, allowed):
+                children[child] = value
+                continue
+            there = f"allowed: {listed(allowed)}{suggest(child, allowed)}"
+            self._fault((*key, child), f"campaign.{name}: unknown table {child!r}; {there}")
+        return own, children
+
+    def _inherit(
+        self, shared: Mapping[str, Any], own: dict[str, Any], origins: Origins, key: KeyPath
+    ) -> tuple[dict[str, Any], Origins]:
+        """Return the group's keys with the table's own over them, and where each was written."""
+        places: dict[KeyPath, KeyPath] = {(name,): (*key, name) for name in own}
+        if "depends" in own:
+            if "depends_on" in own:
+                self._fault((*key, "depends"), "depends is short for depends_on; write one of them")
+            own["depends_on"] = own.pop("depends")
+            places["depends_on",] = (*key, "depends")
+        merged = {**shared, **own}
+        for name in RESERVED:
+            if isinstance(own.get(name), dict):
+                places.update({(name, inner): (*key, name, inner) for inner in own[name]})
+                if isinstance(shared.get(name), dict):
+                    merged[name] = {**shared[name], **own[name]}
+        return merged, {**origins, **places}
+
+    def _add(self, entry: Entry) -> None:
+        """Add a workflow, its command lines split into words."""
+        values, problems = split_commands(self.registry[entry.kind], entry.values)
+        for name, problem in problems.items():
+            self._fault(entry.where((name,)), f"campaign.{entry.name}: {name}: {problem}")
+        values.pop("kind", None)
         if isinstance(values.get("depends_on"), str):
             values["depends_on"] = [values["depends_on"]]
-        self.entries[name] = Entry(name, kind, values, key, origins)
-        return (name,)
+        self.entries[entry.name] = replace(entry, values=values)
 
-    def _fields(self, kind: Any, key: KeyPath) -> set[str]:
-        if not isinstance(kind, str) or kind not in self.registry:
-            return set()
-        try:
-            return {*self.registry[kind].model_fields, "kind", "depends"}
-        except PluginError as error:
-            self._fault(key, str(error))
-            return set()
-
-    def _misspelt(self, children: Mapping[str, Any], fields: set[str], key: KeyPath, name: str) -> list[str]:
-        """Report sub-tables that are a slip of the pen rather than members of a group; return their names."""
-        allowed = {*RESERVED, *(fields - set(Workflow.model_fields))} if fields else set()
-        slips = [child for child, table in children.items() if suggest(child, allowed) and "kind" not in table]
-        for child in slips:
-            message = f"campaign.{name}: unknown table {child!r}; allowed: {listed(allowed)}{suggest(child, allowed)}"
-            self._fault((*key, child), message)
-        return slips
-
-    def _unknown_kind(
-        self, kind: Any, name: str, key: KeyPath, is_stated: bool, origins: Mapping[str, KeyPath]
-    ) -> None:
-        known = f"known kinds: {listed(self.registry)}{suggest(str(kind), self.registry)}"
-        if is_stated:
-            self._fault(origins.get("kind", key), f"campaign.{name}: unknown kind {kind!r}; {known}")
-        else:
-            self._fault(key, f'campaign.{name}: no kind: set kind = "..." or name the table after one; {known}')
+    def _report_kind(self, kind: Any, entry: Entry) -> None:
+        """Report why a table's kind is not known, unless that has been said."""
+        place = entry.where(("kind",))
+        if not isinstance(kind, str):
+            self._fault(place, f"campaign.{entry.name}: kind: write text in quotes, got {shown(kind)}")
+        elif kind in self.registry:
+            if message := self.unloadable.pop(kind, ""):
+                self._fault(place, message)
+        elif kind not in self.registry.faulty and (self.has_all_kinds or suggest(kind, self.registry)):
+            known = f"known kinds: {listed(self.registry)}{suggest(kind, self.registry)}"
+            is_stated = "kind" in entry.values
+            problem = f"unknown kind {kind!r}" if is_stated else 'no kind: set kind = "..." or name the table after one'
+            self._fault(place, f"campaign.{entry.name}: {problem}; {known}")
 
     def _upstream(self) -> dict[str, tuple[str, ...]]:
         """Return the edges between workflows; report names that are not there, and cycles."""
-        upstream: dict[str, tuple[str, ...]] = {}
-        for name, entry in self.entries.items():
-            found: dict[str, None] = {}
-            for key, target in _names_in(entry):
-                problem = self._wrong_target(key, target)
+        edges: dict[str, dict[str, KeyPath]] = {name: {} for name in self.entries}
+        for entry in (*self.entries.values(), *self.unbuilt.values()):
+            for key, target, problem in names_in(entry.values):
+                problem = problem or self._wrong_target(key, target)  # noqa: PLW2901 - the first that holds
                 if problem:
-                    self._fault(entry.where(key), f"campaign.{name}: {problem}")
+                    self._fault(entry.where(key), f"campaign.{entry.name}: {problem}")
                     continue
-                members = (target,) if target in self.entries else self.groups[target]
-                found.update(dict.fromkeys(members))
-            upstream[name] = tuple(found)
-        while cycle := _cycle(upstream):
-            entry = self.entries[cycle[0]]
-            self._fault(entry.where(("depends_on",)), f"workflows wait for each other: {' -> '.join(cycle)}")
-            upstream[cycle[0]] = tuple(name for name in upstream[cycle[0]] if name != cycle[1])
-        return upstream
+                for member in (target,) if target in self.entries else self.groups.get(target, ()):
+                    edges.get(entry.name, {}).setdefault(member, key)
+        for cycle in list(cycles(edges)):
+            first, second = cycle[:2]
+            place = self.entries[first].where(edges[first].get(second, ()))
+            self._fault(place, f"workflows wait for each other: {' -> '.join(cycle)}")
+        for first, second in [cycle[-2:] for cycle in cycles(edges)]:
+            edges[first].pop(second, None)
+        return {name: tuple(found) for name, found in edges.items()}
 
     def _wrong_target(self, key: KeyPath, target: str) -> str:
         """Return what is wrong with naming ``target`` under ``key``, or an empty string."""
-        known = {*self.entries} if key[0] == "for_each" else {*self.entries, *self.groups}
-        if target in known:
+        is_single = key[0] == "for_each"
+        if target in self.entries or target in self.unbuilt or (target in self.groups and not is_single):
             return ""
         if target in self.groups:
             return f"for_each takes one workflow; {target!r} is a group of {listed(self.groups[target])}"
-        there = f"there are: {listed(known)}{suggest(target, known)}"
+        if any(target.startswith(f"{name}.") for name in self.unbuilt):
+            return ""
+        known = self.entries if is_single else {**self.entries, **self.groups}
+        self.comparisons += len(known)
+        there = f"there are: {listed(known)}{suggest(target, known)}" if self.comparisons < 100_000 else "see above"
         return f"{key[0]} names {target!r}, which this campaign does not define; {there}"
 
 
-def _names_in(entry: Entry) -> list[tuple[KeyPath, str]]:
-    """Return every workflow or group an entry names, with the key that names it."""
-    depends_on = entry.values.get("depends_on", [])
-    names: list[tuple[KeyPath, str]] = []
-    if isinstance(depends_on, list):
-        names += [(("depends_on", index), name) for index, name in enumerate(depends_on) if isinstance(name, str)]
-    for_each = entry.values.get("for_each")
-    if isinstance(for_each, str) and for_each:
-        names.append((("for_each",), for_each))
-    return names + [(key, reference.workflow) for key, reference in output_references(entry.values)]
+def _name_problem(name: str) -> str:
+    """Return why a text cannot name a workflow, or an empty string."""
+    if len(name) > 100:
+        return f"{shown(name)} cannot name a workflow: it has {len(name)} characters, 100 at most"
+    if not name.strip() or not name.isprintable() or set(name) & set("/[]"):
+        return f"{name!r} cannot name a workflow: write printable text without '/', '[' and ']'"
+    return ""
 
 
-def _merge(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the group's keys with the table's own over them; the reserved sub-tables merge key by key."""
-    merged = {**shared, **own}
-    for name in RESERVED:
-        if isinstance(shared.get(name), dict) and isinstance(own.get(name), dict):
-            merged[name] = {**shared[name], **own[name]}
-    return merged
+def _can_name_folder(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable() and "/" not in name and name[0] not in ".-"
 
 
-def _cycle(upstream: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one cycle as ``a -> b -> a``, or an empty list."""
-    finished: set[str] = set()
-    for root in upstream:
-        path: list[str] = []
-        stack = [(root, iter(upstream[root]))] if root not in finished else []
-        on_path = {root}
-        path = [root] if stack else []
-        while stack:
-            node, following = stack[-1]
-            after = next((name for name in following if name not in finished), None)
-            if after is None:
-                finished.add(node)
-                on_path.discard(node)
-                path.pop()
-                stack.pop()
-            elif after in on_path:
-                return [*path[path.index(after) :], after]
-            else:
-                stack.append((after, iter(upstream[after])))
-                on_path.add(after)
-                path.append(after)
-    return []
+def environment_problem(name: str, value: Any) -> str:
+    """Return why a variable cannot be set, or an empty string."""
+    if not isinstance(value, str):
+        return f"write text in quotes, got {shown(value)}"
+    if not name or "=" in name or "\0" in name + value:
+        return "a variable has a name without '=', and no NUL in it"
+    return ""

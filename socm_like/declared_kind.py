@@ -175,7 +175,7 @@ class _Declaration:
         """Return the type of a field: unit, bounds and choices are those of an item where it is a list."""
         kind = field.type.removeprefix("list[").removesuffix("]")
         bounds = field.model_dump(include={"gt", "ge", "lt", "le"}, exclude_none=True)
-        item = _TYPES[kind]
+        item: Any = _TYPES[kind]
         if field.unit:
             item = Annotated[item, BeforeValidator(_unit_reader(field.unit))]
         if bounds:

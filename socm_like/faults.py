@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, time
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from socm_like.errors import listed, suggest
+from socm_like.errors import Fault, listed, suggest
 
 Location = tuple[str | int, ...]
 
@@ -154,3 +154,13 @@ def shown(value: Any) -> str:
         case _:
             text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """Return faults sorted by file and line, each once."""
+    return sorted(dict.fromkeys(faults), key=_place)
+
+
+def _place(fault: Fault) -> tuple[str, int]:
+    file, _, line = fault.where.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else (fault.where, 0)

@@ -39,7 +39,8 @@ def substitute(value: Any, tokens: Mapping[str, str]) -> Any:
 
     A path matches whole or not at all. Behind it stands the end of the text, ``/`` (it is a folder), or anything
     but a letter, a digit or one of ``_.+~-``, which would go on with its name. Before it may stand anything but
-    the beginning of a longer path: ``-I/a/b`` and ``x=/a/b`` hold ``/a/b``, but ``/data/a/b`` does not. Where two
+    the beginning of a longer path: ``-I/a/b`` and ``x=/a/b`` hold ``/a/b``, but ``/data/a/b`` does not. In doubt it
+    matches: content that counts twice costs a run, content that does not count gives a wrong result. Where two
     paths match, the longer counts. Keys are names, and stay; spelling counts (no ``..``, ``//`` or links).
     """
     if isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -107,12 +108,13 @@ def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDi
     Raises CampaignError with every fault, including requests that no part of the machine can meet.
     """
     usable = _capped(machine, campaign.execution)
+    store = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow links
     tasks = resolve(campaign, store, usable, digests)
     kinds = dict.fromkeys(task.kind for task in tasks if task.argv is None)
     preload = dict.fromkeys(module for kind in kinds for module in campaign.registry[kind].preload)
     return Plan(
         campaign=campaign.name,
-        source=campaign.document.path.resolve(),
+        source=campaign.document.folder / campaign.document.path.name,
         settings=tuple(campaign.document.overrides.values()),
         store=store,
         deadline=campaign.settings.deadline,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from os.path import exists, isfile, join, normpath
@@ -55,7 +55,7 @@ def output_reference(word: str) -> OutputReference | None:
     if not found:
         return None
     workflow, _, path = rest.partition("/")
-    return OutputReference(prefix, workflow, path)
+    return OutputReference(prefix, workflow, path.rstrip("/") or path)
 
 
 def output_references(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, OutputReference]]:
@@ -69,6 +69,43 @@ def output_references(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, 
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from output_references(item, (*key, index))
+
+
+def names_in(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield every workflow or group a table names: the key that names it, the name, what is wrong with the words."""
+    depends_on = values.get("depends_on", [])
+    if isinstance(depends_on, list):
+        for index, name in enumerate(depends_on):
+            if isinstance(name, str):
+                yield ("depends_on", index), name, ""
+    for_each = values.get("for_each")
+    if isinstance(for_each, str) and for_each:
+        yield ("for_each",), for_each, ""
+    for name, value in values.items():
+        if name not in ("depends_on", "for_each"):
+            for key, reference in output_references(value, (name,)):
+                yield key, reference.workflow, reference.problem
+
+
+def cycles(upstream: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
+    """Yield ``a, b, a`` for each edge that closes a cycle; without those edges there is none."""
+    finished: set[str] = set()
+    for root in upstream:
+        path = [root] if root not in finished else []
+        stack = [iter(upstream[name]) for name in path]
+        on_path = set(path)
+        while stack:
+            after = next(stack[-1], None)
+            if after is None:
+                stack.pop()
+                finished.add(path[-1])
+                on_path.discard(path.pop())
+            elif after in on_path:
+                yield [*path[path.index(after) :], after]
+            elif after not in finished:
+                path.append(after)
+                on_path.add(after)
+                stack.append(iter(upstream[after]))
 
 
 def split_commands(workflow: type[Workflow], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -127,12 +164,13 @@ class Resolver:
         return value
 
     def _word(self, word: str, key: KeyPath, role: str) -> Sequence[str]:
-        reference = output_reference(word)
-        if reference is not None:
-            return [f"{reference.prefix}{path}" for path in self.outputs(reference)]
-        prefix, found, rest = word.partition(FILE)
-        if found:
-            return [f"{prefix}{self._file(rest, key)}"]
+        if "://" in word:
+            reference = output_reference(word)
+            if reference is not None:
+                return [f"{reference.prefix}{path}" for path in self.outputs(reference)]
+            prefix, found, rest = word.partition(FILE)
+            if found:
+                return [f"{prefix}{self._file(rest, key)}"]
         if role == "path" and word:
             return [self._file(word, key)]
         if role == "word" and self._names_file(word, key):
@@ -170,10 +208,13 @@ def _nearest(path: str) -> str:
         return ""
 
 
+@cache
 def _reading(workflow: type[Workflow], name: str) -> tuple[str, Any]:
-    """Return how the words of a field are read, and its type."""
+    """Return how the words of a field are read, and its type if that says more about the words inside."""
     field = workflow.model_fields.get(name)
-    return _role(workflow, name), None if field is None else field.annotation
+    if field is None or name in Workflow.model_fields or not _mentions_model(field.annotation):
+        return _role(workflow, name), None
+    return _role(workflow, name), field.annotation
 
 
 @cache
@@ -187,9 +228,23 @@ def _role(workflow: type[Workflow], name: str) -> str:
     return "path" if _mentions_path(field.annotation) else "text"
 
 
+def default_inputs(workflow: Workflow, stated: Container[str]) -> Iterator[Path]:
+    """Yield the files that stand in for the paths a table leaves out: what a kind brings along is an input, too."""
+    for name in _path_fields(type(workflow)):
+        value = getattr(workflow, name) if name not in stated else ()
+        for path in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(path, Path) and path.is_absolute() and exists(path):
+                yield path
+
+
+@cache
+def _path_fields(workflow: type[Workflow]) -> tuple[str, ...]:
+    return tuple(name for name in workflow.model_fields if _role(workflow, name) == "path")
+
+
 def _reading_inside(annotation: Any, name: str, role: str) -> tuple[str, Any]:
     """Return the same for a key of a table inside a field: the field of a model, or an item of a plain table."""
-    for branch in branches(annotation):
+    for branch in branches(annotation) if annotation is not None else ():
         if is_model(branch) and name in branch.model_fields:
             inner = branch.model_fields[name].annotation
         elif get_origin(branch) is dict:
@@ -202,6 +257,10 @@ def _reading_inside(annotation: Any, name: str, role: str) -> tuple[str, Any]:
 
 def _item_type(annotation: Any) -> Any:
     return next((get_args(branch)[0] for branch in branches(annotation) if get_args(branch)), None)
+
+
+def _mentions_model(annotation: Any) -> bool:
+    return is_model(annotation) or any(_mentions_model(part) for part in get_args(annotation))
 
 
 def _mentions_path(annotation: Any) -> bool:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from socm_like.campaign import Campaign, Entry
+from socm_like.campaign import Campaign, Entry, environment_problem
+from socm_like.declared_kind import DeclaredWorkflow
 from socm_like.document import KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import faults_of
+from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import NotIdentity
 from socm_like.identity import FileDigests, digest, substitute
-from socm_like.references import OutputReference, Resolver, output_references
+from socm_like.references import OutputReference, Resolver, default_inputs, output_references, path_problem
+from socm_like.registry import RESERVED_KINDS
 from socm_like.resources import Machine, Resources
 from socm_like.workflow import EstimateContext, Workflow
 
@@ -62,13 +65,23 @@ class _Instance:
     label: str
     bound: Mapping[str, _Instance]
     """Workflow -> the one task of it that ``for_each`` led here from."""
-    origin: Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One workflow table, as it reads for one task of the workflow its ``for_each`` names."""
+
+    entry: Entry
+    label: str
+    bound: Mapping[str, _Instance]
+    inputs: set[Path] = field(default_factory=set)
+    """The files it names, known once it is built."""
 
 
 def resolve(campaign: Campaign, store: Path, machine: Machine, digests: FileDigests) -> tuple[Task, ...]:
-    """Return the tasks of a campaign, each after the tasks it depends on.
+    """Return the tasks of a campaign, each after the tasks it depends on; ``store`` is an absolute path.
 
-    Raises CampaignError with every fault that only the built workflows show.
+    Raises CampaignError with every fault of the campaign.
     """
     return _Resolution(campaign, store, machine, digests).resolve()
 
@@ -83,20 +96,23 @@ class _Resolution:
     instances: dict[str, list[_Instance]] = field(default_factory=dict)
     expected: dict[str, dict[str, str]] = field(default_factory=dict)
     """Workflow -> files of it that others refer to."""
+    contents: dict[Path, str] = field(default_factory=dict)
+    """Input file -> its content's digest; a file counts as it was when first met."""
 
     def __post_init__(self) -> None:
-        self.folder = str(self.campaign.document.path.resolve().parent)
         self.context = EstimateContext(machine=self.machine)
         self.faults.extend(self.campaign.faults)
+        self.around_store = {self.store, *self.store.parents}
 
     def resolve(self) -> tuple[Task, ...]:
         self._collect_expected()
         for name in _in_order(self.campaign.upstream):
-            entry = self.campaign.entries[name]
-            self.instances[name] = list(self._instances_of(entry))
+            self.instances[name] = list(self._instances_of(self.campaign.entries[name]))
+        tasks = tuple(instance.task for instances in self.instances.values() for instance in instances)
+        self._check_folders(tasks)
         if self.faults:
-            raise CampaignError(sorted(dict.fromkeys(self.faults), key=_place))
-        return tuple(instance.task for instances in self.instances.values() for instance in instances)
+            raise CampaignError(in_order(self.faults))
+        return tasks
 
     def _fault(self, entry: Entry, key: KeyPath, message: str) -> None:
         where = self.campaign.document.where(entry.where(key))
@@ -104,163 +120,211 @@ class _Resolution:
 
     def _collect_expected(self) -> None:
         """Note which files of each workflow others refer to: they are part of its contract."""
-        from_entries = (
-            (entry, *item) for entry in self.campaign.entries.values() for item in output_references(entry.values)
-        )
-        for entry, key, reference in from_entries:
-            for name in self.campaign.members(reference.workflow):
-                if not reference.path or reference.path == RESULT:
+        for entry in self.campaign.entries.values():
+            for key, reference in output_references(dict(entry.values)):
+                if reference.problem or not reference.path:
                     continue
-                problem = self._wrong_path(name, reference)
-                if problem:
-                    self._fault(entry, key, problem)
-                declared = self._declared(name)
-                if reference.path not in declared:
-                    self.expected.setdefault(name, {})[reference.path] = reference.path
+                for name in self.campaign.members(reference.workflow):
+                    self._expect(entry, key, reference, name)
 
-    def _declared(self, name: str) -> Mapping[str, str]:
-        """Return the outputs a workflow declares, from its table or else from its kind."""
-        entry = self.campaign.entries[name]
-        stated = entry.values.get("outputs")
-        field = self.campaign.registry[entry.kind].model_fields["outputs"]
-        default: Mapping[str, str] = field.get_default(call_default_factory=True, validated_data={})
-        return stated if isinstance(stated, dict) else default
-
-    def _wrong_path(self, name: str, reference: OutputReference) -> str:
-        declared = self._declared(name)
-        allowed = {*declared, *declared.values(), RESULT}
-        if not declared or reference.path in allowed:
-            return ""
-        there = f"it declares: {listed(allowed)}{suggest(reference.path, allowed)}"
-        return f"output://{reference.workflow}/{reference.path}: {name} leaves no such file; {there}"
+    def _expect(self, entry: Entry, key: KeyPath, reference: OutputReference, name: str) -> None:
+        """Expect a file of a workflow that declares none; of one that does, only what it declares can be had."""
+        source = self.campaign.entries[name]
+        stated = source.values.get("outputs")
+        declared = stated if isinstance(stated, dict) else _default_outputs(self.campaign.registry[source.kind])
+        declared = {output: path.rstrip("/") for output, path in declared.items() if isinstance(path, str)}
+        files = {*declared.values(), source.values.get("metrics"), RESULT}
+        if reference.path in declared or reference.path in files:
+            return
+        if declared and not any(reference.path.startswith(f"{path}/") for path in declared.values()):
+            allowed = {*declared, *(file for file in files if isinstance(file, str) and file)}
+            there = f"it declares: {listed(allowed)}{suggest(reference.path, allowed)}"
+            self._fault(entry, key, f"{reference}: {name} leaves no such file; {there}")
+        self.expected.setdefault(name, {})[reference.path] = reference.path
 
     def _instances_of(self, entry: Entry) -> Iterator[_Instance]:
         source = entry.values.get("for_each")
-        parents = self.instances.get(source, []) if isinstance(source, str) and source else [None]
-        for parent in parents:
+        parents: Sequence[_Instance | None] = self.instances.get(source, []) if isinstance(source, str) else []
+        labels: set[str] = set()
+        for parent in parents or [None]:  # a source without tasks has faults; the table is read for its own
             bound = {} if parent is None else {**parent.bound, parent.task.workflow: parent}
-            built = self._build(entry, bound)
-            if built is None:
-                return
-            workflow, inputs = built
-            try:
-                members = list(workflow.expand())
-            except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; it becomes a fault of its table
-                self._fault(entry, (), f"{entry.kind} cannot be expanded: {type(error).__name__}: {error}")
-                return
-            if not members:
-                self._fault(entry, (), f"{entry.kind} expands to no task")
-            labels = _labels(members)
-            for member, own_label in zip(members, labels, strict=True):
-                label = ",".join(part for part in (parent.label if parent else "", own_label) if part)
-                task = self._task(entry, member, label, bound, inputs)
+            reading = _Reading(entry, "" if parent is None else parent.label, bound)
+            workflow = self._build(reading)
+            members = [] if workflow is None else self._expand(entry, workflow)
+            for member, own_label in members:
+                label = ",".join(part for part in (reading.label, own_label) if part)
+                label = label if label not in labels else f"{label},{len(labels)}"
+                labels.add(label)
+                task = self._task(reading, member, label)
                 if task is None:
                     return
-                yield _Instance(task, label, bound, member)
+                yield _Instance(task, label, bound)
+            if not members:
+                return
 
-    def _build(self, entry: Entry, bound: Mapping[str, _Instance]) -> tuple[Workflow, set[Path]] | None:
+    def _build(self, reading: _Reading) -> Workflow | None:
+        entry = reading.entry
         kind = self.campaign.registry[entry.kind]
 
         def outputs(reference: OutputReference) -> Sequence[str]:
-            targets = self._targets(reference.workflow, bound)
-            if not targets:  # it has faults of its own, which are reported there
+            targets = [] if reference.problem else self._targets(reference.workflow, reading.bound)
+            if not targets:  # there are faults, which are reported where they are
                 return [f"/unresolved/{reference.workflow}/{reference.path}"]
             return [self._path(instance, reference.path) for instance in targets]
 
-        resolver = Resolver(self.folder, outputs)
+        resolver = Resolver(str(self.campaign.document.folder), outputs, reading.inputs)
         values = resolver.resolve(kind, entry.values)
         for key, problem in resolver.problems:
             self._fault(entry, key, f"{'.'.join(map(str, key))}: {problem}")
         try:
             workflow = kind.model_validate(values, context={"from_file": True})
         except ValidationError as error:
-            for key, message in faults_of(error, kind):
+            for key, message in faults_of(error, kind, values):
                 self._fault(entry, key, message)
             return None
-        return workflow, resolver.inputs
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
+            self._fault(entry, (), f"{entry.kind} cannot be built: {_blame(error)}")
+            return None
+        reading.inputs.update(default_inputs(workflow, values))
+        for path in reading.inputs & self.around_store:
+            self._fault(entry, (), f"the input {path} holds the store {self.store}, which changes with every run")
+        return workflow
+
+    def _expand(self, entry: Entry, workflow: Workflow) -> list[tuple[Workflow, str]]:
+        """Return the workflows that one stands for, each with its label."""
+        try:
+            members = list(workflow.expand())
+            for member in members:
+                if not isinstance(member, Workflow) or self.campaign.registry[member.kind] is not type(member):
+                    raise TypeError(f"{shown(member)} is not a workflow of a registered kind")
+            labels = _labels(members)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
+            self._fault(entry, (), f"{entry.kind} cannot be expanded: {_blame(error)}")
+            return []
+        if not members:
+            self._fault(entry, (), f"{entry.kind} expands to no task")
+        return list(zip(members, labels, strict=True))
 
     def _targets(self, name: str, bound: Mapping[str, _Instance]) -> list[_Instance]:
         """Return the tasks a name stands for: the bound one of a ``for_each`` ancestor, else all."""
-        if name in bound:
-            return [bound[name]]
-        return [instance for member in self.campaign.members(name) for instance in self.instances.get(member, [])]
+        found: list[_Instance] = []
+        for member in self.campaign.members(name):
+            found.extend([bound[member]] if member in bound else self.instances.get(member, []))
+        return found
 
     def _path(self, instance: _Instance, path: str) -> str:
-        folder = self.store / instance.task.folder
-        return str(folder / instance.task.outputs.get(path, path)) if path else str(folder)
+        folder = f"{self.store}/{instance.task.folder}"
+        return f"{folder}/{normpath(instance.task.outputs.get(path, path))}" if path else folder
 
-    def _dependencies(self, entry: Entry, bound: Mapping[str, _Instance]) -> list[_Instance]:
-        names = dict.fromkeys(self.campaign.upstream[entry.name])
-        found = {
-            instance.task.name: instance for name in names for instance in self._targets(name, bound)
-        }  # a dict keeps the order and drops repetitions
-        return list(found.values())
-
-    def _task(
-        self, entry: Entry, workflow: Workflow, label: str, bound: Mapping[str, _Instance], inputs: set[Path]
-    ) -> Task | None:
+    def _task(self, reading: _Reading, workflow: Workflow, label: str) -> Task | None:
+        entry, kind = reading.entry, type(workflow)
         name = f"{entry.name}[{label}]" if label else entry.name
-        dependencies = self._dependencies(entry, bound)
-        environment = {**self.campaign.environment, **workflow.environment}
+        found = {
+            instance.task.name: instance.task
+            for upstream in self.campaign.upstream[entry.name]
+            for instance in self._targets(upstream, reading.bound)
+        }  # a dict keeps the order and drops repetitions
         try:
             resources = workflow.estimate(self.context).patched(workflow.resources)
-            argv = None if workflow.runs_python() else workflow.argv(name, resources)
-        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; it becomes a fault of its table
-            found = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            self._fault(entry, (), found)
+            argv = None if kind.runs_python() else workflow.argv(name, resources)
+            fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
+            identity = self._identity(workflow, fields, reading.inputs, found.values())
+            folder = workflow.folder(identity)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
+            self._fault(entry, (), _blame(error))
             return None
-        for reason in self.machine.refusals(resources):
-            self._fault(entry, ("resources",), f"{name} can never run: it {reason}")
-        fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
-        identity = self._identity(workflow, fields, dependencies, inputs, environment)
-        own = _own_field_names(type(workflow))
-        return Task(
+        task = Task(
             name=name,
             workflow=entry.name,
-            kind=entry.kind,
+            kind=entry.kind if kind is self.campaign.registry[entry.kind] else kind.kind,
             id=identity,
-            folder=workflow.folder(identity),
-            dependencies=tuple(instance.task.name for instance in dependencies),
+            folder=folder,
+            dependencies=tuple(found),
             resources=resources,
             argv=argv,
-            environment=environment,
+            environment={**self.campaign.environment, **workflow.environment},
             outputs={**self.expected.get(entry.name, {}), **workflow.outputs},
             metrics=workflow.metrics,
             restartable=workflow.restartable,
-            parameters={**{key: fields[key] for key in own}, **workflow.parameters},
+            parameters={**{key: fields[key] for key in _own_field_names(kind)}, **workflow.parameters},
             fields=fields,
         )
+        problems = [*_problems(workflow, task), *self._refusals(task)]
+        for key, problem in problems:
+            self._fault(entry, key, problem)
+        return None if problems else task
+
+    def _refusals(self, task: Task) -> Iterator[tuple[KeyPath, str]]:
+        for reason in self.machine.refusals(task.resources):
+            yield ("resources",), f"{task.name} can never run: it {reason}"
 
     def _identity(
-        self,
-        workflow: Workflow,
-        fields: Mapping[str, Any],
-        dependencies: Sequence[_Instance],
-        inputs: set[Path],
-        environment: Mapping[str, str],
+        self, workflow: Workflow, fields: Mapping[str, Any], inputs: Iterable[Path], upstream: Collection[Task]
     ) -> str:
-        tokens = {str(self.store / instance.task.folder): f"output:{instance.task.id}" for instance in dependencies}
-        tokens.update({str(path): f"sha256:{self.digests.of(path)}" for path in inputs if path.exists()})
+        """Return the digest of what determines the result; where things lie is replaced by what they are."""
+        tokens = {f"{self.store}/{task.folder}": f"output:{task.id}" for task in upstream}
+        tokens.update({str(path): f"sha256:{self._digest(path)}" for path in (*inputs, *workflow.files)})
         irrelevant = _irrelevant(type(workflow))
-        content = {
+        content: dict[str, Any] = {
             "fields": {name: value for name, value in fields.items() if name not in irrelevant},
-            "environment": environment,
+            "environment": {**self.campaign.environment, **workflow.environment},
         }
+        if isinstance(workflow, DeclaredWorkflow):
+            content["command"] = workflow.command_template
         return digest(
             {
                 **(substitute(content, tokens) if tokens else content),
                 "kind": workflow.kind,
                 "version": workflow.version,
-                "inputs": sorted(instance.task.id for instance in dependencies),
-                "files": sorted(self.digests.of(path) for path in workflow.files),
+                "inputs": sorted(task.id for task in upstream),
+                "files": sorted(self._digest(path) for path in workflow.files),
             }
         )
 
+    def _digest(self, path: Path) -> str:
+        if path not in self.contents:
+            self.contents[path] = self.digests.of(path)
+        return self.contents[path]
 
-def _place(fault: Fault) -> tuple[str, int]:
-    """Return file and line of a fault, to sort by."""
-    file, _, line = fault.where.rpartition(":")
-    return (file, int(line)) if line.isdigit() else (fault.where, 0)
+    def _check_folders(self, tasks: Iterable[Task]) -> None:
+        """Report tasks that would write into one folder though they compute different things."""
+        holders: dict[str, Task] = {}
+        for task in tasks:
+            other = holders.setdefault(task.folder, task)
+            if other.id != task.id:
+                problem = f"{task.name} and {other.name} have the folder {task.folder}; make the identity part of it"
+                self._fault(self.campaign.entries[task.workflow], (), problem)
+
+
+def _problems(workflow: Workflow, task: Task) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what is wrong with a task that its fields alone do not show: the key it belongs to, and the problem."""
+    for name, value in workflow.environment.items():
+        if problem := environment_problem(name, value):
+            yield ("environment", name), f"environment.{name}: {problem}"
+    for name, path in workflow.outputs.items():
+        if problem := path_problem(path, "output"):
+            yield ("outputs", name), f"outputs.{name}: {problem}"
+    if task.metrics and (problem := path_problem(task.metrics, "metrics file")):
+        yield ("metrics",), f"metrics: {problem}"
+    for word in task.argv or ():
+        if not isinstance(word, str) or "\0" in word:
+            yield (), f"a command is words of text without NUL, got {shown(word)}"
+    if not isinstance(task.folder, str) or path_problem(task.folder, "folder") or task.folder.startswith("."):
+        yield (), f"{task.kind}.folder returned {shown(task.folder)}, which is no folder inside the store"
+    elif task.folder.split("/")[0] in RESERVED_KINDS:
+        yield (), f"{task.kind}.folder returned {shown(task.folder)}, which belongs to runs"
+
+
+def _blame(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read {error.filename}: {error.strerror}"
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+@cache
+def _default_outputs(kind: type[Workflow]) -> Mapping[str, str]:
+    default: Mapping[str, str] = kind.model_fields["outputs"].get_default(call_default_factory=True, validated_data={})
+    return default
 
 
 @cache
@@ -301,10 +365,12 @@ def _labels(members: Sequence[Workflow]) -> list[str]:
     dumps = [member.own_fields() for member in members]
     keys = [key for key in dumps[0] if any(dump.get(key) != dumps[0][key] for dump in dumps)]
     labels = [",".join(f"{key}={_short(dump.get(key))}" for key in keys) for dump in dumps]
-    if len(set(labels)) == len(labels) and all(len(label) <= 100 for label in labels):
+    if len(set(labels)) == len(labels) and all(len(label) <= 100 and label.isprintable() for label in labels):
         return labels
     return [str(index) for index in range(len(members))]
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("/"):  # a task's name does not depend on where a file lies
+        value = value.rpartition("/")[2]
     return f"{value:g}" if isinstance(value, float) else str(value)

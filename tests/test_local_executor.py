@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -621,10 +622,23 @@ def test_launcher_that_cannot_work_says_why(bench: Bench) -> None:
         bench.wait(bench.ends)
 
 
-def test_launcher_on_another_host_is_left_alone(bench: Bench) -> None:
-    (bench.run.path / "launcher.pid").write_text('{"host":"elsewhere","pid":1,"started":"1@other"}')
-    with pytest.raises(ExecutorError, match=r"^test-01234567: its launcher runs on elsewhere; submit there, or remove"):
-        bench.executor.submit([bench.launch("true")])
+@pytest.mark.parametrize("here", [True, False])
+def test_launcher_that_cannot_be_reached_is_left_alone(bench: Bench, here: bool) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        holder = {"host": "elsewhere", "pid": other.pid, "started": "1@other"}
+        if here:
+            holder = {"host": socket.gethostname(), "pid": other.pid, "started": process_started(other.pid) or ""}
+        (bench.run.path / "launcher.pid").write_text(json.dumps(holder))
+        message = (
+            rf"^test-01234567: its launcher runs on {holder['host']} \(process {other.pid}\) and cannot be reached"
+        )
+        launch = bench.launch("true")
+        with pytest.raises(ExecutorError, match=message):
+            bench.executor.submit([launch])
+        with pytest.raises(ExecutorError, match=message):
+            bench.executor.recover([launch.attempt])
+        assert observe(bench.run, [launch.attempt]) == []
+        other.kill()
     (bench.run.path / "launcher.pid").unlink()
 
 

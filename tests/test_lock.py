@@ -335,7 +335,7 @@ def test_of_eight_processes_at_a_stale_lock_exactly_one_wins(run: RunDirectory) 
     dead = dead_holder()
     with contenders(run, 8) as rivals:
         refusals = {f"RunHeldError: {held_by(rival.pid)}" for rival in rivals}
-        for _ in range(30):
+        for _ in range(20):
             write_lock(run, dead)
             for rival in rivals:
                 rival.ask("acquire")
@@ -389,19 +389,20 @@ print(together, flush=True)
 
 
 def test_eight_processes_that_take_die_and_release_are_never_two_inside(run: RunDirectory) -> None:
-    words = [sys.executable, "-c", RACE, str(run.path), "40", json.dumps(asdict(dead_holder()))]
+    words = [sys.executable, "-c", RACE, str(run.path), "20", json.dumps(asdict(dead_holder()))]
     with ExitStack() as stack:
         rivals = [
             stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(8)
         ]
         for rival in rivals:
+            stack.callback(rival.kill)
             assert rival.stdout is not None
             assert rival.stdout.readline() == "ready\n"
         for rival in rivals:
             assert rival.stdin is not None
             rival.stdin.write("go\n")
             rival.stdin.flush()
-        answers = [rival.communicate()[0] for rival in rivals]
+        answers = [rival.communicate(timeout=60)[0] for rival in rivals]
     assert answers == ["0\n"] * 8
     assert names(run) in ([], ["lock"])

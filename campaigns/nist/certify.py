@@ -70,7 +70,9 @@ def digits(found: Sequence[float | None], certified: Sequence[float]) -> float:
     """Return how many digits agree, the least over the values; 0 where a value is missing."""
     if any(value is None for value in found):
         return 0.0
-    error = max(abs(value - true) / abs(true) for value, true in zip(found, certified, strict=True) if value is not None)
+    error = max(
+        abs(value - true) / abs(true) for value, true in zip(found, certified, strict=True) if value is not None
+    )
     return MOST_DIGITS if error == 0 else min(max(-math.log10(error), 0.0), MOST_DIGITS)
 
 
@@ -134,7 +136,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.barh(places, list(found.values()), height=0.38, color=color, label=f"start {start}")
     axes.axvline(ENOUGH_DIGITS, color="#b3261e", linewidth=1, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, MOST_DIGITS)
     axes.set_xlabel("certified digits, the least over the parameters (NIST prints 11)")
     axes.set_title("NIST StRD nonlinear regression")

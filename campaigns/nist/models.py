@@ -4,6 +4,8 @@ Each is ``f(x, b1, b2, ...)`` with ``x`` of shape (n,), or (k, n) where there ar
 Source: https://www.itl.nist.gov/div898/strd/nls/nls_main.shtml
 """
 
+# ruff: noqa: PLR0917 - a model takes its parameters one by one
+
 from __future__ import annotations
 
 import jax.numpy as jnp

@@ -118,4 +118,4 @@ def _print_field(field: FieldDescription) -> None:
     click.echo(f"  {coloured(field.name, 'cyan')}: {field.type}{unit}{limits}; {must}")
     width = (terminal_width() or 100) - 6
     for line in click.wrap_text(plain(field.doc), width, preserve_paragraphs=True).splitlines():
-        click.echo(f"      {line}")
+        click.echo(f"      {line}".rstrip())

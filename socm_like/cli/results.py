@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,7 +13,7 @@ from socm_like.cli.options import json_option, run_argument, store_option
 from socm_like.cli.render import Cell, coloured, counts_line, print_json, state_cell, table, terminal_width
 from socm_like.errors import UsageError, listed, suggest
 from socm_like.logs import printable
-from socm_like.results.table import Columns, Row, columns_of, read_results, readable, to_csv
+from socm_like.results.table import Columns, Row, columns_of, is_short, read_results, readable, to_csv
 from socm_like.status import RunStatus, TaskStatus, read_status
 from socm_like.store import find_run
 
@@ -22,7 +21,7 @@ from socm_like.store import find_run
 @click.command("results")
 @run_argument
 @store_option
-@click.option("--workflow", metavar="NAME", default=None, help="Only the tasks of this workflow.")
+@click.option("--workflow", metavar="NAME", default=None, help="Only this workflow or group.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with every column.")
 @json_option
 def command(run: str | None, store: Path, workflow: str | None, as_csv: bool, as_json: bool) -> None:
@@ -49,7 +48,7 @@ def command(run: str | None, store: Path, workflow: str | None, as_csv: bool, as
 def _chosen(status: RunStatus, workflow: str | None) -> Sequence[TaskStatus]:
     if workflow is None:
         return status.tasks
-    chosen = [task for task in status.tasks if task.workflow == workflow]
+    chosen = [task for task in status.tasks if f"{task.workflow}.".startswith(f"{workflow}.")]
     if not chosen:
         known = {task.workflow for task in status.tasks}
         there = f"there are: {listed(known)}{suggest(workflow, known)}"
@@ -58,9 +57,7 @@ def _chosen(status: RunStatus, workflow: str | None) -> Sequence[TaskStatus]:
 
 
 def _print_tables(rows: Sequence[Row]) -> None:
-    members: dict[str, list[Row]] = {}
-    for row in rows:
-        members.setdefault(row.workflow, []).append(row)
+    members = _tables(rows)
     hidden = 0
     for index, (workflow, own) in enumerate(members.items()):
         count = f"{len(own)} task{'s'[: len(own) != 1]}"
@@ -73,11 +70,29 @@ def _print_tables(rows: Sequence[Row]) -> None:
         click.echo(f"\n{hidden} columns do not fit; see all: campaign results --csv", err=True)
 
 
+def _tables(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each table by its title: those of one workflow, or of one kind in one group."""
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        group = row.workflow.rpartition(".")[0]
+        together.setdefault((group or row.workflow, row.kind if group else ""), []).append(row)
+    tables: dict[str, list[Row]] = {}
+    for (group, kind), own in together.items():
+        is_group = len({row.workflow for row in own}) > 1
+        title = f"{group}.*" if is_group else own[0].workflow
+        tables[title if title not in tables else f"{title} ({kind})"] = own
+    return tables
+
+
 def _print_table(rows: Sequence[Row]) -> int:
     """Print the table of one workflow; return how many columns that differ did not fit."""
     columns = columns_of(rows)
     parameters = [name for name in columns.varying(columns.parameters) if len(rows) > 1]
-    wanted = [*parameters, *columns.varying(columns.metrics)]
+    wanted = [
+        name
+        for name in (*parameters, *columns.varying(columns.metrics))
+        if is_short(values.get(name) for values in columns.values)
+    ]
     cells = {name: readable([values.get(name) for values in columns.values]) for name in wanted}
     names = [row.task for row in rows]
     states = [state_cell(row.state) for row in rows]
@@ -108,10 +123,9 @@ def _print_constants(columns: Columns, rows: int) -> None:
     """Print the metrics that all tasks agree on, in one line."""
     if rows < 2:
         return
-    same = [name for name in columns.metrics if name not in columns.varying(columns.metrics)]
-    values: list[Any] = [columns.values[0].get(name) for name in same]
+    varying = columns.varying(columns.metrics)
+    present = {name: value for values in columns.values for name, value in values.items()}
+    same = {name: present[name] for name in columns.metrics if name not in varying and is_short([present[name]])}
     if same:
-        facts = ", ".join(
-            f"{name} = {printable(readable([value])[0])}" for name, value in zip(same, values, strict=True)
-        )
+        facts = ", ".join(f"{name} = {printable(readable([value])[0])}" for name, value in same.items())
         click.echo(coloured(f"the same in all: {facts}", dim=True))

@@ -69,24 +69,25 @@ def command(run: str | None, store: Path, is_watched: bool, only_failed: bool, a
 def screen(status: RunStatus, room: int | None = None) -> list[str]:
     """Return the whole answer as lines, no more than ``room`` as far as that can be."""
     now = time.time()
-    head, news = _head(status, now), [*_running_lines(status, now), *_news_of_failures(status)]
-    space = None if room is None else max(room - len(head) - len(news) - 1, 3)
-    if len(status.tasks) <= min(LISTED, LISTED if space is None else space - 1):
-        return [*head, "", *_task_lines(status.tasks, now), *_news_of_failures(status)]
+    head = [*_head(status, now), ""]
+    failures = _news_of_failures(status, FAILURES_LISTED if room is None else max(1, room // 6))
+    if len(status.tasks) <= LISTED and (room is None or len(head) + len(status.tasks) + 1 + len(failures) <= room):
+        return [*head, *_task_lines(status.tasks, now), *failures]
+    running = _running_lines(status, now, RUNNING_LISTED if room is None else max(1, room // 6))
     table = _workflow_lines(status, now)
-    if space is not None and len(table) > space:
+    space = len(table) if room is None else max(2, room - len(head) - len(running) - len(failures))
+    if len(table) > space:
         table = [*table[: space - 1], f"and {len(table) - space + 1} more"]
-    return [*head, "", *table, *news]
+    return [*head, *table, *running, *failures]
 
 
-def _news_of_failures(status: RunStatus) -> list[str]:
+def _news_of_failures(status: RunStatus, limit: int) -> list[str]:
     failures = status.failures
     if not failures:
         return []
-    lines = ["", coloured("went wrong", bold=True), *_failure_lines(status, failures[:FAILURES_LISTED])]
-    if len(failures) > FAILURES_LISTED:
-        rest = len(failures) - FAILURES_LISTED
-        lines.append(f"and {rest} more; see them all: campaign status --failed {status.run}")
+    lines = ["", coloured("went wrong", bold=True), *_failure_lines(status, failures[:limit])]
+    if len(failures) > limit:
+        lines.append(f"and {len(failures) - limit} more; see them all: campaign status --failed {status.run}")
     return lines
 
 
@@ -143,13 +144,13 @@ def _bar(status: RunStatus) -> str:
     return bar + coloured("─" * (BAR - cells), dim=True) + GAP
 
 
-def _running_lines(status: RunStatus, now: float) -> list[str]:
+def _running_lines(status: RunStatus, now: float, limit: int) -> list[str]:
     running = [task for task in status.tasks if task.state is TaskState.RUNNING]
     if not running:
         return []
     longest_first = sorted(running, key=lambda task: task.started or "")
-    lines = ["", coloured("running", bold=True), *_task_lines(longest_first[:RUNNING_LISTED], now)]
-    return lines if len(running) <= RUNNING_LISTED else [*lines, f"and {len(running) - RUNNING_LISTED} more"]
+    lines = ["", coloured("running", bold=True), *_task_lines(longest_first[:limit], now)]
+    return lines if len(running) <= limit else [*lines, f"and {len(running) - limit} more"]
 
 
 def _task_lines(tasks: Sequence[TaskStatus], now: float) -> list[str]:

@@ -72,8 +72,11 @@ class Log:
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         begun = time.monotonic()
-        os.fdatasync(self._file)
-        self._is_synced = True
+        try:
+            os.fdatasync(self._file)
+            self._is_synced = True
+        except OSError:  # a full or absent disk: tried again
+            pass
         ended = time.monotonic()
         self._next_sync = ended + max(_SYNC, 20 * (ended - begun))
 

@@ -187,7 +187,7 @@ def end_survivors(run: str, attempts: Mapping[Key, tuple[int, float] | None]) ->
 
     Each attempt comes with the pid and the start (seconds since the epoch) of its main process, where they are on
     record. Only processes that certainly belong to it are touched: those that name the attempt, the main process
-    by pid and start, and whoever is in its session and names this run.
+    by pid and start, and those in its session that name this run and no other attempt.
     """
     mains = {known[0]: known[1] for known in attempts.values() if known is not None}
     boot = next(int(line.split()[1]) for line in _read("/proc/stat").splitlines() if line.startswith(b"btime"))
@@ -210,6 +210,7 @@ def _belongs(process: Process, run: str, known: tuple[Collection[Key], Mapping[i
     if process.pid in mains and abs(boot + process.ticks / _TICKS - mains[process.pid]) <= 2:
         return True
     environ = environ_of(process.pid)
-    if environ.get(b"SOCM_RUN") != os.fsencode(run):
-        return False
-    return named_attempt(environ, run) in attempts or process.session in mains
+    name = named_attempt(environ, run)
+    if name is not None:
+        return name in attempts
+    return environ.get(b"SOCM_RUN") == os.fsencode(run) and process.session in mains  # a fork of the warm process

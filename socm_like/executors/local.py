@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ class LocalExecutor(Executor):
             connection.connect(self._address)
         except OSError:
             connection.close()
-            self._refuse_distant_launcher()
+            self._refuse_unreachable_launcher()
             return
         owner = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
         if owner != os.getuid():
@@ -170,17 +171,28 @@ class LocalExecutor(Executor):
         except ConnectionError:  # it was just leaving
             self._disconnect()
 
-    def _refuse_distant_launcher(self) -> None:
-        holder = read_launcher(self._run)
-        if holder is not None and not holder.is_here:
+    def _refuse_unreachable_launcher(self) -> None:
+        """Make sure that no launcher works on this run, though none answers here.
+
+        Raises ExecutorError when there is one: two would run every task twice.
+        """
+        holder = self._last_breath()
+        if holder is not None:
             raise ExecutorError(
-                f"{self._run.name}: its launcher runs on {holder.host}; submit there, "
-                f"or remove {holder_path(self._run)} if that host is gone"
+                f"{self._run.name}: its launcher runs on {holder.host} (process {holder.pid}) and cannot be reached "
+                f"from here; submit where it can, or remove {holder_path(self._run)} if it is gone"
             )
+
+    def _last_breath(self) -> Holder | None:
+        """Give a launcher of this host a moment to end; return the one that lives after that."""
+        deadline = time.monotonic() + _LAST_BREATH
+        while (holder := read_launcher(self._run)) is not None and holder.is_here and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return holder
 
     def _launch(self, listener: socket.socket) -> None:
         """Start a launcher that accepts on this socket, and connect: what is sent waits until it is up."""
-        self._refuse_distant_launcher()
+        self._refuse_unreachable_launcher()
         self._bury(os.WNOHANG)
         package = Path(__file__).parent.parent
         log = str(self._run.path / "launcher.log")
@@ -318,11 +330,11 @@ class LocalExecutor(Executor):
     def _launcher_died(self) -> None:
         """Make sure that the launcher is dead, and settle every open attempt."""
         self._disconnect()
-        deadline = time.monotonic() + _LAST_BREATH
-        while (holder := read_launcher(self._run)) is not None and holder.is_here:
-            if time.monotonic() > deadline:
+        holder = self._last_breath()
+        if holder is not None and holder.is_here:
+            with suppress(ProcessLookupError):
                 os.kill(holder.pid, signal.SIGKILL)  # whatever it still does, nobody would hear of it
-            time.sleep(0.005)
+            self._last_breath()
         if self._bury(0) > 0 and not self._greeted:
             log = self._run.path / "launcher.log"
             words = log.read_text(errors="replace").strip().rpartition("\n")[2]

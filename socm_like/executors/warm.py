@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,11 +110,14 @@ class Server:
             for target, file in enumerate(files[:3]):
                 os.dup2(file, target)
             os.fchdir(files[3])
+            for file in files:
+                os.close(file)
             if request["cores"]:
                 os.sched_setaffinity(0, request["cores"])
             os.environ.update(request["variables"])
-            for set_threads in self._set_blas_threads:
-                set_threads(request["threads"])
+            if request["threads"] > 1:
+                for set_threads in self._set_blas_threads:
+                    set_threads(request["threads"])
             _seed_numpy()
             status = python_task.run(Path(request["directory"]))
         finally:
@@ -141,6 +144,18 @@ def _seed_numpy() -> None:
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Let an OpenBLAS that is loaded meanwhile start no threads: they would not live on in a fork."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    yield
+    del os.environ[name]
+    if before is not None:
+        os.environ[name] = before
 
 
 def _blas_setters() -> list[Callable[[int], Any]]:
@@ -178,13 +193,14 @@ def main() -> None:
     os.close(devnull)
     with link.makefile("rb", buffering=0) as lines:
         orders = json.loads(lines.readline())
-    try:
-        python_task.load_registry(tuple(Path(path) for path in orders["plugins"]))
-    except SocmError as error:
-        sys.exit(str(error))
-    for name in orders["preload"]:
-        with contextlib.suppress(ImportError):  # whatever task needs it will say so itself
-            importlib.import_module(name)
+    with _one_blas_thread():
+        try:
+            python_task.load_registry(tuple(Path(path) for path in orders["plugins"]))
+        except SocmError as error:
+            sys.exit(str(error))
+        for name in orders["preload"]:
+            with contextlib.suppress(ImportError):  # whatever task needs it will say so itself
+                importlib.import_module(name)
     sys.stdout.flush()
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page of what was imported

@@ -5,11 +5,10 @@ Standard library only, so that ``campaign results`` starts at once.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +104,8 @@ def columns_of(rows: Sequence[Row]) -> Columns:
     parameter_names = dict.fromkeys(name for values in parameters for name in values)
     metric_names = dict.fromkeys(name for values in metrics for name in values)
     shared = (parameter_names.keys() & metric_names.keys()) | set(FIXED)
-    of_parameter = {name: f"parameters.{name}" if name in shared else name for name in parameter_names}
-    of_metric = {name: f"metrics.{name}" if name in shared else name for name in metric_names}
+    of_parameter = {name: _told_apart(name, "parameters", shared) for name in parameter_names}
+    of_metric = {name: _told_apart(name, "metrics", shared) for name in metric_names}
     return Columns(
         parameters=tuple(of_parameter.values()),
         metrics=tuple(of_metric.values()),
@@ -122,20 +121,22 @@ def to_csv(rows: Sequence[Row]) -> str:
     """Return rows as CSV with a header; numbers keep every digit, lists and deeper tables are JSON."""
     columns = columns_of(rows)
     names = (*columns.parameters, *columns.metrics)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "workflow", "kind", "state", *names, "started", "ended"])
+    lines = [["task", "workflow", "kind", "state", *names, "started", "ended"]]
     for row, values in zip(rows, columns.values, strict=True):
         cells = [_exact(values.get(name)) for name in names]
-        writer.writerow([row.task, row.workflow, row.kind, row.state.value, *cells, row.started or "", row.ended or ""])
-    return text.getvalue()
+        lines.append([row.task, row.workflow, row.kind, row.state, *cells, row.started or "", row.ended or ""])
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines)
 
 
 def readable(values: Sequence[Any]) -> list[str]:
     """Return one column for the eye: numbers with the same decimals, five digits where they differ in size by little.
 
-    Where sizes differ by more than a factor of 10^6, each number stands with its own exponent.
+    Where sizes differ by more than a factor of 10^6, each number stands with its own exponent. Absolute paths stand
+    without the folders that all of them share.
     """
+    if len(values) > 1 and all(isinstance(value, str) and value.startswith("/") for value in values):
+        shared = os.path.commonpath([os.path.dirname(value) for value in values])  # noqa: PTH120 - text, not files
+        return [value.removeprefix(shared).removeprefix("/") for value in values]
     floats = [abs(value) for value in values if isinstance(value, float) and value != 0]
     exponents = [math.floor(math.log10(value)) for value in floats]
     lowest, highest = (min(exponents), max(exponents)) if exponents else (0, 0)
@@ -157,6 +158,11 @@ def _without_common_zeros(texts: Sequence[str], values: Sequence[Any]) -> list[s
         text[: len(text) - surplus] if isinstance(value, float) else text
         for text, value in zip(texts, values, strict=True)
     ]
+
+
+def is_short(values: Iterable[Any]) -> bool:
+    """Whether no value of a column is a list or a table too long to read in a cell."""
+    return all(not isinstance(value, list | Mapping) or len(_exact(value)) <= 16 for value in values)
 
 
 def _read_result(status: RunStatus, task: TaskStatus) -> Mapping[str, Any]:
@@ -189,6 +195,11 @@ def _row(task: TaskStatus, result: Mapping[str, Any]) -> Row:
     )
 
 
+def _told_apart(name: str, origin: str, shared: Set[str]) -> str:
+    is_ambiguous = name in shared or name.startswith(("parameters.", "metrics."))
+    return f"{origin}.{name}" if is_ambiguous else name
+
+
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with one level of tables opened, unless that would give two values one name."""
     flat: dict[str, Any] = {}
@@ -205,3 +216,8 @@ def _exact(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(text: str) -> str:
+    """Return text as a field of CSV (RFC 4180); the csv module leaves a lone carriage return bare."""
+    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text

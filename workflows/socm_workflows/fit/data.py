@@ -18,7 +18,8 @@ from socm_like.errors import suggest
 Floats = NDArray[np.float64]
 Column = int | str
 
-_SEPARATORS = (",", ";", "\t")
+UNNAMED = "column"
+"""What a column without a name is called, before its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,22 @@ def make_sample(table: Table, *, predictors: int, response: Literal["identity", 
     """
     x, y = np.stack(table.columns[:predictors]), table.columns[predictors]
     sigma = table.columns[predictors + 1] if len(table.columns) > predictors + 1 else None
-    label = table.labels[predictors]
+    *across, label = (
+        f"{role} ({name})" if name.startswith(UNNAMED) else name for role, name in _roles(table, predictors)
+    )
     if sigma is not None:
         _refuse_non_positive(table, predictors + 1, "sigma must be positive")
     if response == "log":
         _refuse_non_positive(table, predictors, "it has no logarithm")
         sigma = None if sigma is None else sigma / y
         y, label = np.log(y), f"log({label})"
-    return Sample(x[0] if predictors == 1 else x, y, sigma, ", ".join(table.labels[:predictors]), label)
+    return Sample(x[0] if predictors == 1 else x, y, sigma, ", ".join(across), label)
+
+
+def _roles(table: Table, predictors: int) -> Iterator[tuple[str, str]]:
+    """Yield ``x`` or ``y`` with the label of each column that is one."""
+    for index, label in enumerate(table.labels[: predictors + 1]):
+        yield ("y" if index == predictors else "x"), label
 
 
 def _refuse_non_positive(table: Table, column: int, why: str) -> None:
@@ -124,7 +133,7 @@ def _refuse_non_positive(table: Table, column: int, why: str) -> None:
 def _read_text(path: Path, columns: Sequence[Column], skip: int, delimiter: str) -> Table:
     layout = _find_layout(path, skip, delimiter)
     indices = [_index(path, column, layout) for column in columns]
-    labels = tuple(layout.header[i] if layout.header else f"column {i}" for i in indices)
+    labels = tuple(layout.header[i] if layout.header else f"{UNNAMED} {i}" for i in indices)
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = islice(file, layout.first - 1, None)
@@ -145,7 +154,7 @@ def _find_layout(path: Path, skip: int, delimiter: str) -> Layout:
             comment = line.partition("#")[2].strip() or comment
             continue
         if delimiter == "auto" and not header:
-            separator = next((mark for mark in _SEPARATORS if mark in text), None)
+            separator = next((mark for mark in (",", ";") if mark in text), None)
         cells = _split(text, separator)
         if header or all(_number(cell) is not None for cell in cells):
             names = header or tuple(cell.strip() for cell in _split(comment, separator))

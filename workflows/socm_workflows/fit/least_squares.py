@@ -5,7 +5,7 @@ Minimises ``|r(theta)|^2 / 2`` with ``lower <= theta <= upper``, ``n`` points an
 - The step minimises ``|r + J d|`` subject to ``|D d| <= radius``. ``D_j`` is the largest norm that column ``j`` of
   ``J`` has had, so the result depends on the units of neither parameters nor data (Moré 1978, "The Levenberg-Marquardt
   algorithm: implementation and theory", Lecture Notes in Mathematics 630, 105-116, section 6).
-- The first radius is ``|D theta|``: a bad start cannot throw the parameters far away in the first step.
+- The first radius is about ``|D theta|``: a bad start cannot throw the parameters far away in the first step.
 - A parameter that stands on a bound and wants to leave it is held, and the others are solved for (trust_region.py).
 - A trial point where the model or its Jacobian is not finite is rejected, and the radius shrinks.
 
@@ -47,6 +47,8 @@ from socm_workflows.fit.trust_region import (
 
 INITIAL_RADIUS = 1.0
 """First radius as a multiple of ``|D theta|`` (MINPACK's ``factor``, there 100)."""
+LEAST_RADIUS = 1e-2
+"""First radius as a multiple of ``|r|`` where the parameters start at or near zero."""
 ACCEPTED_RATIO = 1e-4
 """Least actual reduction, as a fraction of the predicted one, of a step that is taken (Moré 1978, section 7)."""
 LOOSE_OFFSET = 1e-3
@@ -116,8 +118,8 @@ class Trial(NamedTuple):
 
 def rounding_floor(problem: Problem, here: Linearisation) -> Array:
     """Return the relative offset that rounding in the model leaves: ``2 eps |f| / |r|``."""
-    norm = jnp.linalg.norm(here.residuals)
-    size = jnp.linalg.norm(here.residuals + problem.y / problem.sigma)
+    norm: Array = jnp.linalg.norm(here.residuals)
+    size: Array = jnp.linalg.norm(here.residuals + problem.y / problem.sigma)
     return 2 * EPSILON * size / jnp.where(norm > 0, norm, 1.0)
 
 
@@ -158,11 +160,11 @@ def next_trust(state: State, trial: Trial, there: Linearisation) -> Trust:
 
 
 def first_trust(parameters: Array, here: Linearisation) -> Trust:
-    """Return the trust region at the start: ``|D theta|`` wide, or ``|r|`` when every parameter is zero."""
+    """Return the trust region at the start: ``|D theta|`` wide, and not narrower than a fraction of ``|r|``."""
     norms = jnp.linalg.norm(here.triangle, axis=0)
     scale = jnp.where(norms > 0, norms, 1.0)
-    length = jnp.linalg.norm(scale * parameters)
-    return Trust(scale, INITIAL_RADIUS * jnp.where(length > 0, length, jnp.linalg.norm(here.residuals)))
+    length = INITIAL_RADIUS * jnp.linalg.norm(scale * parameters)
+    return Trust(scale, jnp.maximum(length, LEAST_RADIUS * jnp.linalg.norm(here.residuals)))
 
 
 def judge(problem: Problem, tolerances: Tolerances, after: State, trial: Trial, was_full: Array) -> Array:
@@ -222,10 +224,15 @@ def second_order(model: ModelFunction, problem: Problem, state: State) -> Array:
     """
 
     def weighted(theta: Array) -> Array:
-        return state.here.residuals @ jax.jacfwd(partial(residuals_at, model, problem))(theta)
+        jacobian: Array = jax.jacfwd(partial(residuals_at, model, problem))(theta)
+        return state.here.residuals @ jacobian
 
-    directions = jnp.eye(state.parameters.size)
-    return jax.lax.map(lambda direction: jax.jvp(weighted, (state.parameters,), (direction,))[1], directions)
+    def along(direction: Array) -> Array:
+        derivative: Array = jax.jvp(weighted, (state.parameters,), (direction,))[1]
+        return derivative
+
+    rows: Array = jax.lax.map(along, jnp.eye(state.parameters.size))
+    return rows
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -84,6 +84,8 @@ def sine(x: Array, amplitude: Array, frequency: Array, phase: Array, offset: Arr
     return amplitude * jnp.sin(2 * jnp.pi * frequency * x + phase) + offset
 
 
-def damped_sine(x: Array, amplitude: Array, rate: Array, frequency: Array, phase: Array, offset: Array) -> Array:
+def damped_sine(  # noqa: PLR0917 - a model takes its parameters one by one
+    x: Array, amplitude: Array, rate: Array, frequency: Array, phase: Array, offset: Array
+) -> Array:
     """``amplitude exp(-rate x) sin(2 pi frequency x + phase) + offset``."""
     return amplitude * jnp.exp(-rate * x) * jnp.sin(2 * jnp.pi * frequency * x + phase) + offset

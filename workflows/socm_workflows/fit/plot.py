@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -24,6 +25,8 @@ QUIET = "#8a9199"
 CURVE_POINTS = 500
 FEW_POINTS = 60
 """Up to here points are drawn large and with their error bars."""
+MANY_POINTS = 5000
+"""From here on their density is drawn instead."""
 
 
 def draw_fit(
@@ -70,23 +73,37 @@ def _draw_curve(axes: Axes, fit: Solution, sample: Sample, model: ModelFunction)
 def _draw_points(
     axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], sigma: NDArray[np.float64] | None, label: str
 ) -> None:
-    if x.size > FEW_POINTS:
-        alpha = max(0.15, min(0.8, 300 / x.size))
-        axes.plot(x, y, ".", color=DATA, markersize=3.5, alpha=alpha, markeredgewidth=0, label=label, rasterized=True)
+    if x.size > MANY_POINTS:
+        counts, *_, image = axes.hist2d(x, y, bins=(240, 100), cmin=1, cmap="Greys", norm=LogNorm())
+        image.set_clim(0.3, 20 * np.nanmax(counts))
+        axes.plot([], [], "s", color=QUIET, label=f"density of {label}")
         return
-    style = {"color": DATA, "markersize": 4.5, "elinewidth": 0.9, "markerfacecolor": "white", "linestyle": "none"}
-    axes.errorbar(x, y, yerr=sigma, marker="o", label=label, zorder=4, **style)
+    if x.size > FEW_POINTS:
+        axes.plot(x, y, ".", color=DATA, markersize=5, alpha=0.7, markeredgewidth=0, label=label)
+        return
+    axes.errorbar(
+        x,
+        y,
+        yerr=sigma,
+        fmt="o",
+        color=DATA,
+        markersize=4.5,
+        elinewidth=0.9,
+        markerfacecolor="white",
+        label=label,
+        zorder=4,
+    )
 
 
 def _draw_residuals(axes: Axes, across: NDArray[np.float64], fit: Solution, sample: Sample) -> None:
     residuals = sample.y - fit.fitted
     if sample.sigma is not None:
         residuals = residuals / sample.sigma
-    axes.axhline(0, color=CURVE if fit.converged else WARNING, linewidth=1.2)
+    axes.axhline(0, color=CURVE if fit.converged else WARNING, linewidth=1.2, zorder=3)
     if fit.degrees_of_freedom > 0:
         spread = math.sqrt(fit.rss / fit.degrees_of_freedom)
         for level in (-spread, spread):
-            axes.axhline(level, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.axhline(level, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=3)
     _draw_points(axes, across, residuals, None, "residuals")
     axes.set_ylabel("residual" if sample.sigma is None else "residual / sigma")
 

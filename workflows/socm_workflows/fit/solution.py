@@ -16,7 +16,7 @@ from socm_workflows.fit.trust_region import EPSILON, ModelFunction, Problem
 Floats = NDArray[np.float64]
 
 STALLED_OFFSET = 1e-6
-"""A stalled iteration counts as converged below this relative offset: a millionth of ``sqrt(n - p)`` standard errors."""
+"""A stalled iteration counts as converged up to here: the minimum is ``1e-6 sqrt(n - p)`` standard errors away."""
 NEGATIVE_CURVATURE = 1e-8
 """The Hessian, scaled by the norms of the columns of J, has no eigenvalue below minus this at a minimum."""
 DEFAULTS = Tolerances()
@@ -80,7 +80,7 @@ def solve(
     ``s^2 = rss / (n - p)``, or 1 with ``absolute_sigma``; of the free parameters, with those on a bound held there.
 
     Raises ValueError: fewer points than parameters, a start outside the bounds or where the model is not finite, or a
-    model that does not give one value per point.
+    model that does not give one value per point or is not written with jax.numpy.
     """
     data, begin = np.asarray(y, float), np.asarray(start, float)
     size = begin.size
@@ -108,8 +108,10 @@ def _check(model: ModelFunction, problem: Problem, start: Floats, names: Sequenc
         raise ValueError(f"the start of {', '.join(outside)} is outside the bounds")
     try:
         shape = jax.eval_shape(model, problem.x, *jnp.asarray(start)).shape
-    except jax.errors.TracerArrayConversionError as error:
-        raise ValueError("the model cannot be differentiated: write it with jax.numpy instead of numpy") from error
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise ValueError(
+            "the model cannot be differentiated: write jax.numpy instead of numpy and math, jnp.where instead of if"
+        ) from error
     if shape != problem.y.shape:
         raise ValueError(
             f"the model gives an array of shape {shape} for x of shape {problem.x.shape}; it must be {problem.y.shape}"
@@ -139,7 +141,7 @@ def _describe(
     at_high = (state.parameters >= np.asarray(problem.upper)) & (gradient <= 0)
     free = np.flatnonzero(~(at_low | at_high))
     factor = _factor(triangle[:, free])
-    labels = np.array(names, dtype=object)
+    labels = np.array(list(names), dtype=object)
     at_bound = tuple(labels[at_low | at_high])
     rss = float(state.here.residuals @ state.here.residuals)
     freedom = int(problem.y.size - free.size)
@@ -210,7 +212,9 @@ def _success(state: State, tolerances: Tolerances) -> str:
         case Stop.ROUNDING:
             return f"converged: {offset} is within the rounding error of the model"
         case Stop.REDUCTION:
-            return f"converged: a full step changed the sum of squares by less than ftol {tolerances.ftol:.1e}; {offset}"
+            return (
+                f"converged: a full step changed the sum of squares by less than ftol {tolerances.ftol:.1e}; {offset}"
+            )
         case Stop.STEP:
             return f"converged: a full step changed no parameter by more than xtol {tolerances.xtol:.1e}; {offset}"
         case _:

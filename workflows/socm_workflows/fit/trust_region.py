@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 ModelFunction = Callable[..., Array]
 """``f(x, *parameters)``: ``x`` is (n,) or (k, n), each parameter a scalar, the value (n,)."""
@@ -126,7 +126,8 @@ def damped_step(triangle: Array, projection: Array, radius: Array) -> tuple[Arra
 
     def too_long(carry: tuple[Array, Array]) -> Array:
         damping, count = carry
-        return (jnp.linalg.norm(numerator / (squares + damping)) > 1.01 * radius) & (count < SECULAR_STEPS)
+        length: Array = jnp.linalg.norm(numerator / (squares + damping))
+        return (length > 1.01 * radius) & (count < SECULAR_STEPS)
 
     damping, _ = jax.lax.while_loop(too_long, newton, (jnp.zeros(()), jnp.zeros((), int)))
     return -right.T @ (numerator / (squares + damping)), damping

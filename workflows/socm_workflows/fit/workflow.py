@@ -175,13 +175,13 @@ class FitWorkflow(Workflow):
 
     def run(self, directory: Path) -> Result:
         """Fit, and write the outputs."""
-        from socm_workflows.fit import data, loading, plot, solution, tables  # noqa: PLC0415 - a login node needs none
+        from socm_workflows.fit import data, least_squares, loading, plot, solution, tables  # noqa: PLC0415
 
         function, names = loading.load_model(self.model)
         start, lower, upper = self._start(names)
         table = data.read_table(self.data, self._columns(), skip=self.skip, delimiter=self.delimiter)
         sample = data.make_sample(table, predictors=len(self.x), response=self.response)
-        tolerances = solution.Tolerances(self.ftol, self.xtol, self.gtol, self.max_iterations)
+        tolerances = least_squares.Tolerances(self.ftol, self.xtol, self.gtol, self.max_iterations)
         fit = solution.solve(
             function,
             sample.x,
