@@ -358,7 +358,7 @@ class _Loader:
             return f"for_each takes one workflow; {target!r} is a group of {listed(self.groups[target])}"
         if any(target.startswith(f"{name}.") for name in self.unbuilt):
             return ""
-        known = self.entries if is_single else {**self.entries, **self.groups}
+        known = {*self.entries, *self.unbuilt, *(() if is_single else self.groups)}
         self.comparisons += len(known)
         there = f"there are: {listed(known)}{suggest(target, known)}" if self.comparisons < 100_000 else "see above"
         return f"{key[0]} names {target!r}, which this campaign does not define; {there}"

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 
 from socm_like.document import Document, KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
 from socm_like.faults import faults_of, shown
 from socm_like.fields import Bytes, Duration, Model, NotIdentity, Query
-from socm_like.references import Resolver, output_references, path_problem
+from socm_like.references import Resolver, output_references, path_problem, split_words
 from socm_like.resources import ResourcePatch, Resources
 from socm_like.workflow import EstimateContext, Workflow, fill, placeholders
 
 _TYPES: Mapping[str, Any] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
+    "bool": Annotated[bool, Field(strict=True)],
+    "int": Annotated[int, Field(strict=True)],
+    "float": Annotated[float, Field(strict=True)],
     "str": str,
     "path": Path,
     "size": Bytes,
@@ -35,7 +42,7 @@ _MEASURE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s
 
 
 def _as_words(command: Any) -> Any:
-    return tuple(shlex.split(command)) if isinstance(command, str) else command
+    return tuple(split_words(command)) if isinstance(command, str) else command
 
 
 class FieldTable(Model):
@@ -94,16 +101,10 @@ def declare_kind(kind: str, document: Document) -> type[Workflow]:
 
     Raises CampaignError with every fault of the table.
     """
-    values = document.data["kind"][kind]
-    declaration = _Declaration(kind, document, [])
-    try:
-        declared = KindTable.model_validate(values, context={"from_file": True})
-    except ValidationError as error:
-        for key, message in faults_of(error, KindTable, values):
-            declaration.fault(key, message)
-        raise CampaignError(declaration.faults) from error
+    declaration = _Declaration(kind, document)
+    declared = declaration.table()
     definitions: Any = {name: declaration.field(name, field) for name, field in declared.fields.items()}
-    command, files = declaration.command(declared, definitions)
+    command, files = declaration.command(declared)
     declaration.check_files(declared)
     if declaration.faults:
         raise CampaignError(declaration.faults)
@@ -129,15 +130,33 @@ def declare_kind(kind: str, document: Document) -> type[Workflow]:
 class _Declaration:
     """One ``[kind.x]`` table on its way to a class, and what is wrong with it."""
 
-    def __init__(self, kind: str, document: Document, faults: list[Fault]) -> None:
+    def __init__(self, kind: str, document: Document) -> None:
         self.kind = kind
         self.document = document
-        self.faults = faults
+        self.values = document.data["kind"][kind]
+        self.faults: list[Fault] = []
 
     def fault(self, key: KeyPath, message: str) -> None:
         self.faults.append(Fault(self.document.where(("kind", self.kind, *key)), f"kind.{self.kind}: {message}"))
 
-    def command(self, declared: KindTable, fields: Collection[str]) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    def table(self) -> KindTable:
+        """Return what is right of the table. Raises CampaignError when nothing is."""
+        try:
+            return KindTable.model_validate(self.values, context={"from_file": True})
+        except ValidationError as error:
+            wrong = list(faults_of(error, KindTable, self.values))
+        for key, message in wrong:
+            self.fault(key, message)
+        if not isinstance(self.values, dict):
+            raise CampaignError(self.faults)
+        right = {name: value for name, value in self.values.items() if (name,) not in {key[:1] for key, _ in wrong}}
+        fields = self.values.get("fields")
+        if isinstance(fields, dict):
+            lost = {key[:2] for key, _ in wrong}
+            right["fields"] = {name: field for name, field in fields.items() if ("fields", name) not in lost}
+        return KindTable.model_validate({"command": ["?"], **right}, context={"from_file": True})
+
+    def command(self, declared: KindTable) -> tuple[tuple[str, ...], tuple[Path, ...]]:
         """Return the words with files beside the TOML file made absolute, and those files."""
         for key, reference in output_references(list(declared.command), ("command",)):
             self.fault(key, f"{reference}: a kind knows no workflow; make it a field and let the campaign fill it")
@@ -145,8 +164,9 @@ class _Declaration:
         words = resolver.words(declared.command, ("command",))
         for key, problem in resolver.problems:
             self.fault(key, f"{'.'.join(map(str, key))}: {problem}")
+        fields = self.values.get("fields", {})
         for name in placeholders(words):
-            if name not in fields:
+            if isinstance(fields, dict) and name not in fields:
                 known = f"fields are: {listed(fields)}{suggest(name, fields)}"
                 self.fault(("command",), f"nothing fills {{{name}}}; {known}")
         return tuple(words), tuple(sorted(resolver.inputs))
@@ -168,8 +188,10 @@ class _Declaration:
         default = ... if field.default is None else self._default(name, field, annotation)
         if not field.identity:
             annotation = Annotated[annotation, NotIdentity()]
-        extra: dict[str, Any] | None = {"unit": field.unit} if field.unit else None
-        return annotation, Field(default, description=field.doc or None, json_schema_extra=extra)
+        extra: dict[str, Any] = {"unit": field.unit} if field.unit else {}
+        if field.choices and not field.type.startswith("list["):
+            extra["enum"] = list(field.choices)
+        return annotation, Field(default, description=field.doc or None, json_schema_extra=extra or None)
 
     def _annotation(self, name: str, field: FieldTable) -> Any:
         """Return the type of a field: unit, bounds and choices are those of an item where it is a list."""
@@ -181,10 +203,9 @@ class _Declaration:
         if bounds:
             item = Annotated[item, Field(**bounds)]
         if field.choices:
-            choices = [self._valid(("fields", name, "choices"), item, choice) for choice in field.choices]
-            item = Annotated[
-                item, AfterValidator(_chooser(choices)), Field(json_schema_extra={"enum": list(field.choices)})
-            ]
+            choices = {choice: self._valid(("fields", name, "choices"), item, choice) for choice in field.choices}
+            enum = Field(json_schema_extra={"enum": list(field.choices)})
+            item = Annotated[item, WrapValidator(_chooser(choices)), enum]
         return item if kind == field.type else tuple[item, ...]
 
     def _default(self, name: str, field: FieldTable, annotation: Any) -> Any:
@@ -235,13 +256,17 @@ def _wrong_type(field: FieldTable) -> str:
     return ""
 
 
-def _chooser(choices: Sequence[Any]) -> Callable[[Any], Any]:
-    def choose(value: Any) -> Any:
-        """Accept one of the choices."""
-        if value in choices:
-            return value
-        allowed = ", ".join(map(shown, choices))
-        raise ValueError(f"choose one of {allowed}; got {shown(value)}{suggest(str(value), map(str, choices))}")
+def _chooser(choices: Mapping[Any, Any]) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    """Return what accepts one of the choices; they map from what is written to what it means."""
+
+    def choose(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        found = handler(value)
+        if found in choices.values():
+            return found
+        near = (
+            suggest(value, (choice for choice in choices if isinstance(choice, str))) if isinstance(value, str) else ""
+        )
+        raise ValueError(f"choose one of {', '.join(map(shown, choices))}; got {shown(value)}{near}")
 
     return choose
 
@@ -254,6 +279,7 @@ def _unit_reader(unit: str) -> Callable[[Any], Any]:
         measure = _MEASURE.fullmatch(value)
         if measure is None or measure[2] != unit:
             raise ValueError(f'the unit is {unit}: write a number, or "5 {unit}", got {value!r}')
-        return float(measure[1])
+        number = float(measure[1])
+        return int(number) if number.is_integer() else number
 
     return read

@@ -26,7 +26,8 @@ _BARE_KEY = re.compile(_KEY)
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE_VALUE = re.compile(r"[^,\]}\n#]+")
 _STRINGS = re.compile(rf'"""(?:\\.|[^\\])*?"{{3,5}}|' rf"'''.*?'{{3,5}}|{_STRING}", re.DOTALL)
-_SETTING = re.compile(rf"\s*((?:{_KEY}|{_STRING})(?:\s*\.\s*(?:{_KEY}|{_STRING}))*)\s*=(.*)", re.DOTALL)
+_PART = rf"[ \t]*(?:{_KEY}|{_STRING})[ \t]*"
+_SETTING = re.compile(rf"({_PART}(?:\.{_PART})*)=(.*)", re.DOTALL)
 _PLACE = re.compile(r" ?\((?:at line (\d+), column (\d+)|at end of document)\)$")
 
 
@@ -261,7 +262,7 @@ class _Walk:
         first: dict[KeyPath, int] = {}
         ends = [start for _, start, _ in self._statements[1:]] + [len(self._text)]
         open_table: tuple[KeyPath, int] | None = None
-        for (path, start, is_header), end in zip(self._statements, ends, strict=True):
+        for (path, start, is_header), end in zip(self._statements, ends, strict=False):
             if is_header and open_table is not None:
                 yield self._repetition(*open_table, start, first)
                 open_table = None

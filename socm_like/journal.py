@@ -238,10 +238,10 @@ def _parse(path: Path, number: int, line: bytes) -> Event:
 def _event(record: Any) -> Event:
     if not isinstance(record, dict):
         raise ValueError("not an object")
-    missing = [name for name in ("at", "task", "attempt", "state") if name not in record]
-    if missing:
-        raise ValueError(f"no {', '.join(missing)}")
-    at, task, attempt, state = (record.pop(name) for name in ("at", "task", "attempt", "state"))
+    try:
+        at, task, attempt, state = record.pop("at"), record.pop("task"), record.pop("attempt"), record.pop("state")
+    except KeyError as error:
+        raise ValueError(f"no {error.args[0]}") from error
     if not isinstance(at, str) or not isinstance(task, str):
         raise ValueError("at and task must be text")
     if type(attempt) is not int or attempt < 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from socm_like.campaign import Campaign, Execution
+from socm_like.errors import StoreError
 from socm_like.identity import FileDigests, digest
 from socm_like.resources import UNSTATED_RUNTIME, Machine, Resources
 from socm_like.tasks import Task, resolve
@@ -69,31 +70,40 @@ def _task_data(task: Task) -> dict[str, Any]:
 
 
 def read_plan(data: Mapping[str, Any]) -> Plan:
-    """Return the plan that :meth:`Plan.to_json` wrote."""
-    tasks = (
-        Task(
-            **{
-                **task,
-                "dependencies": tuple(task["dependencies"]),
-                "argv": None if task["argv"] is None else tuple(task["argv"]),
-                "resources": _resources(task["resources"]),
-            }
+    """Return the plan that :meth:`Plan.to_json` wrote.
+
+    Raises StoreError when it is not one, or one of another version of this program.
+    """
+    try:
+        if data["schema"] != SCHEMA:
+            raise StoreError(f"plan schema {data['schema']}, this program reads {SCHEMA}")
+        return Plan(
+            campaign=data["campaign"],
+            source=Path(data["source"]),
+            settings=tuple(data["settings"]),
+            store=Path(data["store"]),
+            deadline=None if data["deadline"] is None else timedelta(seconds=data["deadline"]),
+            machine=Machine.model_validate(data["machine"]),
+            execution=Execution.model_validate(
+                {**data["execution"], "grace": timedelta(seconds=data["execution"]["grace"])}
+            ),
+            plugins=tuple(map(Path, data["plugins"])),
+            preload=tuple(data["preload"]),
+            tasks=tuple(map(_task, data["tasks"])),
         )
-        for task in data["tasks"]
-    )
-    return Plan(
-        campaign=data["campaign"],
-        source=Path(data["source"]),
-        settings=tuple(data["settings"]),
-        store=Path(data["store"]),
-        deadline=None if data["deadline"] is None else timedelta(seconds=data["deadline"]),
-        machine=Machine.model_validate(data["machine"]),
-        execution=Execution.model_validate(
-            {**data["execution"], "grace": timedelta(seconds=data["execution"]["grace"])}
-        ),
-        plugins=tuple(map(Path, data["plugins"])),
-        preload=tuple(data["preload"]),
-        tasks=tuple(tasks),
+    except (LookupError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise StoreError(f"plan.json is damaged ({problem}); submit the campaign again to write it anew") from error
+
+
+def _task(data: Mapping[str, Any]) -> Task:
+    return Task(
+        **{
+            **data,
+            "dependencies": tuple(data["dependencies"]),
+            "argv": None if data["argv"] is None else tuple(data["argv"]),
+            "resources": _resources(data["resources"]),
+        }
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from socm_like.document import KeyPath
 from socm_like.errors import suggest
-from socm_like.faults import branches, is_model
+from socm_like.faults import branches, is_model, shown
 from socm_like.fields import FileWords
 from socm_like.workflow import Workflow
 
@@ -114,10 +114,18 @@ def split_commands(workflow: type[Workflow], values: Mapping[str, Any]) -> tuple
     for name, value in values.items():
         if isinstance(value, str) and _role(workflow, name) == "word":
             try:
-                split[name] = shlex.split(value)
+                split[name] = split_words(value)
             except ValueError as error:
-                problems[name] = f"{str(error).lower()} in {value!r}"
+                problems[name] = str(error)
     return split, problems
+
+
+def split_words(command: str) -> list[str]:
+    """Return the words of a command line. Raises ValueError when a quotation is not closed."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"{str(error).lower()} in {shown(command)}") from error
 
 
 @dataclass(frozen=True, slots=True)

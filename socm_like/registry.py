@@ -87,8 +87,8 @@ class Registry:
             module, by_hand = _import_file(path)
         except PluginError as error:
             return [str(error)]
-        found = [*by_hand.items(), *((workflow.kind, workflow) for workflow in _workflows_defined_in(module))]
-        return self._add(found) if found else [f"plug-in {path} defines no Workflow class"]
+        defined = ((workflow.kind, workflow) for workflow in _workflows_defined_in(module))
+        return self._add([*by_hand.items(), *defined])
 
     def declare(self, document: Document) -> None:
         """Register the kinds that the ``[kind.x]`` tables of a document describe.
@@ -266,8 +266,6 @@ def _read_kinds(path: Path) -> Document:
             for key in others
         ),
     ]
-    if not faults and not document.data:
-        faults = [Fault(f"{path}:1", "a plug-in needs a [kind.x] table")]
     if faults:
         raise CampaignError(faults)
     return document

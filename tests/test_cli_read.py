@@ -361,6 +361,13 @@ def test_tail_reads_only_the_end_of_a_huge_log(tmp_path: Path) -> None:
     assert (answer.stdout, answer.returncode) == ("last\n", 0)
 
 
+def test_tail_of_one_endless_line_is_its_end_and_says_so(tmp_path: Path) -> None:
+    path = log(made_run(tmp_path, ran("first", TaskState.DONE)), "first", "out", b"x" * 20_000_000)
+    answer = campaign(tmp_path, "logs", "first", "--out", "--tail", "1")
+    assert answer.stdout == "x" * 2**24
+    assert answer.stderr == f"{path.relative_to(tmp_path)}: 1 lines are more than 16 MiB; this is their end\n"
+
+
 def test_logs_are_of_the_last_attempt_or_the_one_asked_for(tmp_path: Path) -> None:
     run = made_run(tmp_path, [*ran("first", TaskState.FAILED), *ran("first", TaskState.DONE, attempt=2)])
     log(run, "first", "out", b"one\n")

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import Array
 from numpy.typing import NDArray
@@ -149,9 +149,8 @@ def test_units_of_data_and_parameters_do_not_matter(exponent_y: int, exponent_x:
 
 
 @settings(max_examples=30)
-@given(
-    slope=st.floats(-1e3, 1e3), intercept=st.floats(-1e3, 1e3), start=st.tuples(*[st.floats(-1e4, 1e4)] * 2)
-)
+@given(slope=st.floats(-1e3, 1e3), intercept=st.floats(-1e3, 1e3), start=st.tuples(*[st.floats(-1e4, 1e4)] * 2))
+@example(slope=0.0, intercept=0.0, start=(0.0, 3.6e-94))
 def test_a_line_is_found_from_anywhere(slope: float, intercept: float, start: tuple[float, float]) -> None:
     y = slope * X + intercept + NOISE
     solution = fit("line", X, y, start)
@@ -198,9 +197,7 @@ def test_a_maximum_is_not_called_a_minimum() -> None:
 
     solution = solve(circle, [0.0, 1.0], [-2.0, 0.0], [0.0], names=("angle",))
     assert not solution.converged
-    assert solution.reason == (
-        "not converged: a stationary point but no minimum, the sum of squares falls along angle"
-    )
+    assert solution.reason == ("not converged: a stationary point but no minimum, the sum of squares falls along angle")
     assert solve(circle, [0.0, 1.0], [-2.0, 0.0], [3.0], names=("angle",)).converged
 
 
@@ -218,9 +215,12 @@ def test_looser_tolerances_stop_earlier_and_say_by_which_test() -> None:
     truth, start = CASES["exponential-offset"]
     y = models.exponential_offset(X, *truth) + 0.05 * NOISE  # type: ignore[arg-type]
     tight = fit("exponential-offset", X, y, start)
-    for tolerances, word in (
-        (Tolerances(gtol=1e-2), "gtol"), (Tolerances(ftol=1e-4, gtol=0), "ftol"), (Tolerances(xtol=1e-2, gtol=0), "xtol")
-    ):  # fmt: skip
+    loosened = {
+        "gtol": Tolerances(gtol=1e-2),
+        "ftol": Tolerances(ftol=1e-4, gtol=0),
+        "xtol": Tolerances(xtol=1e-2, gtol=0),
+    }
+    for word, tolerances in loosened.items():
         loose = fit("exponential-offset", X, y, start, tolerances=tolerances)
         assert loose.converged
         assert word in loose.reason
@@ -286,7 +286,7 @@ def test_what_cannot_be_fitted_is_refused(model: Any, start: list[float], messag
 
 
 def test_a_start_outside_the_bounds_is_refused() -> None:
-    with pytest.raises(ValueError, match="^the start of slope is outside the bounds$"):
+    with pytest.raises(ValueError, match=r"^the start of slope is outside the bounds$"):
         fit("line", X, X, [2.0, 0.0], upper=[1.0, 1.0])
 
 

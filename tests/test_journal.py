@@ -260,7 +260,7 @@ def test_a_journal_cut_at_any_byte_opens_and_goes_on(tmp_path: Path) -> None:
         (b'{"at":"x"', "Expecting ',' delimiter: line 1 column 10 (char 9)"),
         (b"[1]", "not an object"),
         (b"null", "not an object"),
-        (b'{"at":"x","attempt":1}', "no task, state"),
+        (b'{"at":"x","attempt":1}', "no task"),
         (b'{"at":"x","task":"a","attempt":1,"state":"warp"}', "'warp' is not a valid TaskState"),
         (b'{"at":"x","task":"a","attempt":"1","state":"done"}', "attempt must be a count from 1, not '1'"),
         (b'{"at":"x","task":"a","attempt":0,"state":"done"}', "attempt must be a count from 1, not 0"),

@@ -615,6 +615,17 @@ def test_second_client_takes_over_and_the_first_is_told(bench: Bench) -> None:
     assert bench.ends()[launch.attempt].state is TaskState.DONE
 
 
+def test_launcher_that_nobody_put_on_record_is_put_there(bench: Bench) -> None:
+    bench.executor.submit([bench.shell("exec sleep 1000")])
+    bench.pid_of()
+    launcher = read_launcher(bench.run)
+    (bench.run.path / "launcher.pid").unlink()
+    assert read_launcher(bench.run) is None
+    bench.use().recover(bench.attempts)
+    assert launcher is not None
+    assert read_launcher(bench.run) == launcher
+
+
 def test_launcher_that_cannot_work_says_why(bench: Bench) -> None:
     (bench.run.path / "launcher.jsonl").mkdir()
     bench.executor.submit([bench.launch("true")])

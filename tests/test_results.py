@@ -144,18 +144,13 @@ def test_csv_has_dotted_names_exact_numbers_and_json_for_what_is_deeper() -> Non
 def test_columns_that_would_share_a_name_are_told_apart() -> None:
     columns = columns_of([row("a", {"x": 1, "state": 2}, {"x": 3, "task": 4, "t.u": 5, "t": {"u": 6}})])
     assert columns.parameters == ("parameters.x", "parameters.state")
-    assert columns_of([row("a", {"x": 1, "parameters.x": 2}, {"x": 3})]).parameters == (
-        "parameters.x", "parameters.parameters.x",
-    )  # fmt: skip
     assert columns.metrics == ("metrics.x", "metrics.task", "t.u", "t")
     assert columns.values == (
         {"parameters.x": 1, "parameters.state": 2, "metrics.x": 3, "metrics.task": 4, "t.u": 5, "t": {"u": 6}},
     )
-
-
-def test_columns_vary_where_values_differ_or_only_one_row_has_one() -> None:
-    columns = columns_of([row("a", {}, {"same": 1, "other": 1, "once": 1}), row("b", {}, {"same": 1, "other": 2})])
-    assert columns.varying(columns.metrics) == ("other", "once")
+    nested = columns_of([row("a", {"x": 1, "parameters.x": 2}, {"x": 3, "parameters": {"b": 4}})])
+    assert nested.parameters == ("parameters.parameters.x", "parameters.x")
+    assert nested.metrics == ("metrics.x", "parameters.b")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from socm_like.journal import TaskState
 from socm_like.logs import printable
 from socm_like.status import RunState, RunStatus, TaskStatus, find_task, read_status
 from socm_like.store import find_run
+from socm_like.units import format_size
 
 CHUNK = 1 << 16
 """Bytes read at a time."""
@@ -65,8 +66,11 @@ def command(
         _require_any(logs, is_followed)
         screen = _Screen(has_titles=len(logs) > 1 and (is_followed or all(log.size() for log in logs)))
         for log in logs:
-            if lines is not None:
-                log.seek_last(lines)
+            if lines is not None and not log.seek_last(lines):
+                click.echo(
+                    f"{shown_path(log.path)}: {lines} lines are more than {format_size(SEARCHED)}; this is their end",
+                    err=True,
+                )
             screen.show(log)
         if is_followed:
             _follow(status, found, number, logs, screen)
@@ -113,11 +117,11 @@ class _Log:
         except FileNotFoundError:
             return 0
 
-    def seek_last(self, lines: int) -> None:
-        """Go to where the last lines begin, looking at the end of the file only."""
+    def seek_last(self, lines: int) -> bool:
+        """Go to where the last lines begin; return False where that lies too far from the end to be looked for."""
         self.position = self.size()
         if lines == 0 or self.position == 0:
-            return
+            return True
         lowest = max(0, self.position - SEARCHED)
         wanted = lines + 1  # the newline that ends the last line begins none
         with self.path.open("rb") as file:
@@ -131,9 +135,10 @@ class _Log:
                 inside = chunk.count(b"\n")
                 if inside >= wanted:
                     self.position = start + _place_from_end(chunk, wanted) + 1
-                    return
+                    return True
                 wanted -= inside
                 self.position = start
+        return lowest == 0
 
     def news(self) -> Iterator[str]:
         """Yield what follows, ready to print."""

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from socm_like.cli.options import json_option, run_argument, store_option
-from socm_like.cli.render import Cell, coloured, counts_line, print_json, state_cell, table, terminal_width
+from socm_like.cli.render import (
+    Cell,
+    coloured,
+    counts_line,
+    cut,
+    print_json,
+    state_cell,
+    table,
+    terminal_width,
+    text_width,
+)
 from socm_like.errors import UsageError, listed, suggest
 from socm_like.logs import printable
-from socm_like.results.table import Columns, Row, columns_of, is_short, read_results, readable, to_csv
+from socm_like.results.table import Row, columns_of, is_short, read_results, readable, to_csv
 from socm_like.status import RunStatus, TaskStatus, read_status
 from socm_like.store import find_run
 
@@ -87,45 +98,55 @@ def _tables(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _print_table(rows: Sequence[Row]) -> int:
     """Print the table of one workflow; return how many columns that differ did not fit."""
     columns = columns_of(rows)
-    parameters = [name for name in columns.varying(columns.parameters) if len(rows) > 1]
-    wanted = [
-        name
-        for name in (*parameters, *columns.varying(columns.metrics))
-        if is_short(values.get(name) for values in columns.values)
-    ]
-    cells = {name: readable([values.get(name) for values in columns.values]) for name in wanted}
-    names = [row.task for row in rows]
-    states = [state_cell(row.state) for row in rows]
-    fitting = _fitting(wanted, cells, max(map(len, ["task", *names])) + max(map(len, [row.state for row in rows])) + 2)
+    values = {
+        name: [row[name] for row in columns.values if name in row] for name in (*columns.parameters, *columns.metrics)
+    }
+    short = [name for name in values if is_short(values[name])]
+    cells = {name: readable([row.get(name) for row in columns.values]) for name in short}
+    varying = [name for name in short if len(values[name]) < 2 or len(set(cells[name])) > 1 + ("" in cells[name])]
+    parameters = [name for name in varying if name in columns.parameters and len(rows) > 1]
+    metrics = [name for name in varying if name in columns.metrics]
+    names, states = [row.task for row in rows], [state_cell(row.state) for row in rows]
+    room = _room_beside(names, [row.state for row in rows])
+    fitting = _fitting(parameters, metrics, {name: 2 + max(map(len, [name, *cells[name]])) for name in varying}, room)
     body: list[tuple[str | Cell, ...]] = [
         (names[index], states[index], *(cells[name][index] for name in fitting)) for index in range(len(rows))
     ]
     click.echo(table(("task", "state", *fitting), body))
-    _print_constants(columns, len(rows))
-    return len(wanted) - len(fitting)
+    if len(rows) > 1:
+        _print_constants({name: values[name][0] for name in columns.metrics if name in short and name not in varying})
+    return len(parameters) + len(metrics) - len(fitting)
 
 
-def _fitting(names: Sequence[str], cells: dict[str, list[str]], taken: int) -> list[str]:
-    """Return the first columns that fit the terminal beside task and state; at least one."""
-    room = terminal_width()
+def _room_beside(names: Sequence[str], states: Sequence[str]) -> int | None:
+    """Return the width that tasks and states leave on the terminal, or None where there is no end to it."""
+    width = terminal_width()
+    if width is None:
+        return None
+    return width - max(map(text_width, ["task", *names])) - max(map(len, ["state", *states])) - len("  ")
+
+
+def _fitting(
+    parameters: Sequence[str], metrics: Sequence[str], widths: Mapping[str, int], room: int | None
+) -> list[str]:
+    """Return the columns to show: half the room for parameters at first, then metrics, then more parameters."""
     if room is None:
-        return list(names)
-    fitting: list[str] = []
-    for name in names:
-        taken += 2 + min(40, max(map(len, [name, *cells[name]])))
-        if taken > room and fitting:
-            break
-        fitting.append(name)
-    return fitting
+        return [*parameters, *metrics]
+    chosen: set[str] = set()
+    for names, share in ((parameters, room // 2 if metrics else room), (metrics, room), (parameters, room)):
+        taken = sum(widths[name] for name in chosen)
+        for name in names:
+            if name not in chosen and taken + widths[name] <= share:
+                chosen.add(name)
+                taken += widths[name]
+    return [name for name in (*parameters, *metrics) if name in chosen]
 
 
-def _print_constants(columns: Columns, rows: int) -> None:
-    """Print the metrics that all tasks agree on, in one line."""
-    if rows < 2:
+def _print_constants(same: Mapping[str, Any]) -> None:
+    """Print the metrics that all tasks agree on."""
+    if not same:
         return
-    varying = columns.varying(columns.metrics)
-    present = {name: value for values in columns.values for name, value in values.items()}
-    same = {name: present[name] for name in columns.metrics if name not in varying and is_short([present[name]])}
-    if same:
-        facts = ", ".join(f"{name} = {printable(readable([value])[0])}" for name, value in same.items())
-        click.echo(coloured(f"the same in all: {facts}", dim=True))
+    facts = ", ".join(f"{name} = {cut(printable(readable([value])[0]), 40)}" for name, value in same.items())
+    text = f"the same in all: {facts}"
+    width = terminal_width()
+    click.echo(coloured(text if width is None else click.wrap_text(text, width), dim=True))

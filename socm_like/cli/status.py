@@ -176,7 +176,8 @@ def _workflow_lines(status: RunStatus, now: float) -> list[str]:
     for task in status.tasks:
         group = task.workflow.rpartition(".")[0] if are_many else ""
         members.setdefault(f"{group}.*" if group else task.workflow, []).append(task)
-    present = [state for state in TaskState if status.counts[state]]
+    total = status.counts
+    present = [state for state in TaskState if total[state]]
     rows = []
     for workflow, tasks in members.items():
         states = [task.state for task in tasks]

@@ -135,7 +135,7 @@ class Launcher:
         self._listener = socket.socket(fileno=0)
         self._listener.setblocking(False)
         self._log = Log(f"{run}/launcher.jsonl")
-        self._news: list[bytes] = []
+        self._news: list[dict[str, Any]] = []
         self._unwritten = b""
         self._untold = b""
         self._tell_at = inf
@@ -268,13 +268,13 @@ class Launcher:
     # the record
 
     def _note(self, record: dict[str, Any]) -> None:
-        self._news.append(_ENCODE(record).encode())
+        self._news.append(record)
 
     def _write(self) -> None:
         """Put what happened on record; while the disk refuses, it waits, and nobody is told."""
         if not self._news and not self._unwritten:
             return
-        lines = b"".join(line + b"\n" for line in self._news)
+        lines = "".join(_ENCODE(record) + "\n" for record in self._news).encode()
         self._news.clear()
         self._unwritten += lines
         if self._log.append(lines):

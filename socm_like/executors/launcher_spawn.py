@@ -26,7 +26,6 @@ class Spawner:
     def __init__(self, run: str, shares: Shares) -> None:
         self._run = run
         self._shares = shares
-        self._programs: dict[tuple[str, str], str] = {}
 
     def variables(self, task: Task) -> dict[str, str]:
         """Return what a task's environment has beyond its submitter's: CUDA, OpenMP, its own, and who it is."""
@@ -65,40 +64,32 @@ class Spawner:
     def _spawn(self, task: Task, argv: list[str], path: str, environment: dict[bytes, bytes]) -> int:
         error_log = (os.POSIX_SPAWN_DUP2, 1, 2) if task.err == task.out else _open(2, task.err)
         actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), _open(1, task.out), error_log]
-        while True:
-            program, is_remembered = self._find(argv[0], path)
-            try:
-                return os.posix_spawn(
-                    program,
-                    argv,
-                    environment,
-                    file_actions=actions,
-                    setsid=True,
-                    setsigmask=(),
-                    setsigdef=_DEFAULTS,
-                )
-            except FileNotFoundError:
-                if not is_remembered:
-                    raise
-                del self._programs[argv[0], path]  # it was there; look again
+        return os.posix_spawn(
+            _find(argv[0], path),
+            argv,
+            environment,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_DEFAULTS,
+        )
 
-    def _find(self, name: str, path: str) -> tuple[str, bool]:
-        """Return where a program is, relative to the task's directory or absolute, and whether from memory."""
-        if "/" in name:
-            return name, False
-        known = self._programs.get((name, path))
-        if known is not None:
-            return known, True
-        is_forbidden = False
-        for folder in path.split(":"):
-            candidate = f"{folder or '.'}/{name}"
-            if os.path.isfile(candidate):  # noqa: PTH113 - pathlib loads slowly
-                if os.access(candidate, os.X_OK):
-                    if folder.startswith("/"):
-                        self._programs[name, path] = candidate
-                    return candidate, False
-                is_forbidden = True
-        raise NotStartedError(f"permission denied: {name!r}" if is_forbidden else f"program not found: {name!r}")
+
+def _find(name: str, path: str) -> str:
+    """Return where a program is, absolute or relative to the directory this process is in.
+
+    Nothing is remembered: a task may install what the next one uses.
+    """
+    if "/" in name:
+        return name
+    is_forbidden = False
+    for folder in path.split(":"):
+        candidate = f"{folder or '.'}/{name}"
+        if os.path.isfile(candidate):  # noqa: PTH113 - pathlib loads slowly
+            if os.access(candidate, os.X_OK):
+                return candidate
+            is_forbidden = True
+    raise NotStartedError(f"permission denied: {name!r}" if is_forbidden else f"program not found: {name!r}")
 
 
 def bind(thread: int, cores: set[int]) -> None:

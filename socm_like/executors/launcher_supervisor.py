@@ -277,7 +277,8 @@ class Supervisor:
 
     def _end(self, task: Task, reason: str | None, why: str | None) -> None:
         """Tell all processes of a task to end: now kindly, after its grace by force."""
-        if task.stage > 0:
+        has_just_ended = task.pid and task.exit is None and not is_alive(task.pid)
+        if task.stage > 0 or has_just_ended:
             return
         task.reason, task.why, task.stage = reason, why, 1
         if task.pid == 0:

@@ -167,9 +167,13 @@ class LocalExecutor(Executor):
             raise ExecutorError(f"the socket of this run's launcher is held by user {owner}")
         self._use(connection)
         try:
-            self._answer("hello")
+            pid = self._answer("hello")["pid"]
         except ConnectionError:  # it was just leaving
             self._disconnect()
+            return
+        holder = read_launcher(self._run)
+        if holder is None or holder.pid != pid:  # whoever started it died before it could write so
+            self._write_holder(pid)
 
     def _refuse_unreachable_launcher(self) -> None:
         """Make sure that no launcher works on this run, though none answers here.
@@ -216,10 +220,12 @@ class LocalExecutor(Executor):
         except OSError as error:
             connection.close()
             raise ExecutorError(f"the launcher cannot be started: {error}") from error
-        holder = Holder(socket.gethostname(), self._child, process_started(self._child) or "")
-        content = {"host": holder.host, "pid": holder.pid, "started": holder.started}
-        write_atomically(holder_path(self._run), json.dumps(content))
+        self._write_holder(self._child)
         self._use(connection)
+
+    def _write_holder(self, pid: int) -> None:
+        content = {"host": socket.gethostname(), "pid": pid, "started": process_started(pid) or ""}
+        write_atomically(holder_path(self._run), json.dumps(content))
 
     def _use(self, connection: socket.socket) -> None:
         self._socket, self._received, self._greeted = connection, b"", False

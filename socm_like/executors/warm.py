@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -120,6 +121,8 @@ class Server:
                     set_threads(request["threads"])
             _seed_numpy()
             status = python_task.run(Path(request["directory"]))
+        except BaseException:  # noqa: BLE001 - the child must not go on as a second server
+            traceback.print_exc()
         finally:
             _leave(status)
 

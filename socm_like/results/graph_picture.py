@@ -93,7 +93,7 @@ def _columns(layout: Layout, nodes: Mapping[str, Node]) -> list[_Column]:
                 for first, then in pairwise(route)
                 if then in layer
             ]
-            left = columns[-1].right + min(160.0, 56.0 + max(steps, default=0.0) * 0.18)
+            left = columns[-1].right + min(320.0, 56.0 + max(steps, default=0.0) * 0.18)
         width = max((_box_width(nodes[place]) for place in layer if isinstance(place, str)), default=0.0)
         columns.append(_Column(left, width))
     return columns

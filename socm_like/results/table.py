@@ -66,14 +66,6 @@ class Columns:
     metrics: tuple[str, ...]
     values: tuple[Mapping[str, Any], ...]
 
-    def varying(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the columns in which the rows that have a value do not agree, or only one has a value."""
-        return tuple(name for name in names if self._varies(name))
-
-    def _varies(self, name: str) -> bool:
-        present = [repr(values[name]) for values in self.values if name in values]
-        return len(present) < 2 or len(set(present)) > 1
-
 
 def read_results(status: RunStatus, tasks: Iterable[TaskStatus] | None = None) -> Results:
     """Return the results of a run's tasks; those that have not succeeded have no metrics."""
@@ -103,9 +95,9 @@ def columns_of(rows: Sequence[Row]) -> Columns:
     metrics = [_flat(row.metrics) for row in rows]
     parameter_names = dict.fromkeys(name for values in parameters for name in values)
     metric_names = dict.fromkeys(name for values in metrics for name in values)
-    shared = (parameter_names.keys() & metric_names.keys()) | set(FIXED)
-    of_parameter = {name: _told_apart(name, "parameters", shared) for name in parameter_names}
-    of_metric = {name: _told_apart(name, "metrics", shared) for name in metric_names}
+    taken = (parameter_names.keys() & metric_names.keys()) | set(FIXED)
+    of_parameter = _told_apart(parameter_names, "parameters", taken)
+    of_metric = _told_apart(metric_names, "metrics", taken | set(of_parameter.values()))
     return Columns(
         parameters=tuple(of_parameter.values()),
         metrics=tuple(of_metric.values()),
@@ -195,9 +187,17 @@ def _row(task: TaskStatus, result: Mapping[str, Any]) -> Row:
     )
 
 
-def _told_apart(name: str, origin: str, shared: Set[str]) -> str:
-    is_ambiguous = name in shared or name.startswith(("parameters.", "metrics."))
-    return f"{origin}.{name}" if is_ambiguous else name
+def _told_apart(names: Iterable[str], origin: str, taken: Set[str]) -> dict[str, str]:
+    """Return what each name is called as a column: itself, or behind its origin when the name is taken."""
+    called: dict[str, str] = {}
+    used = set(taken)
+    for name in sorted(names, key=lambda name: name in taken):  # who keeps its name goes first
+        column = name
+        while column in used:
+            column = f"{origin}.{column}"
+        called[name] = column
+        used.add(column)
+    return {name: called[name] for name in names}
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -193,14 +194,16 @@ def _number(cell: str) -> float | None:
 
 
 def _index(path: Path, column: Column, layout: Layout) -> int:
-    there = f"it has {layout.width} columns" + (f": {', '.join(layout.header)}" if layout.header else ", without names")
+    there = f"it has {layout.width} columns" + (f": {', '.join(layout.header)}" if layout.header else "")
     if isinstance(column, int):
         if column >= layout.width:
             raise ValueError(f"{path} has no column {column} (counted from 0); {there}")
         return column
-    if layout.header.count(column) != 1:
-        what = "several columns" if column in layout.header else "no column"
-        raise ValueError(f"{path} has {what} {column!r}{suggest(column, layout.header)}; {there}")
+    if column not in layout.header:
+        unnamed = "" if layout.header else ", without names"
+        raise ValueError(f"{path} has no column {column!r}{suggest(column, layout.header)}; {there}{unnamed}")
+    if layout.header.count(column) > 1:
+        raise ValueError(f"{path} has {layout.header.count(column)} columns {column!r}; {there}; choose by number")
     return layout.header.index(column)
 
 
@@ -218,11 +221,17 @@ def _diagnose(path: Path, layout: Layout, indices: Sequence[int], labels: Sequen
 
 
 def _read_npz(path: Path, names: Sequence[str]) -> tuple[Floats, ...]:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a readable .npz file")
+    with np.load(path, allow_pickle=False) as archive:
+        return tuple(_floats(_member(path, _known(path, name, archive.files), archive), path, name) for name in names)
+
+
+def _member(path: Path, name: str, archive: Mapping[str, object]) -> object:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return tuple(_floats(archive[_known(path, name, archive.files)], f"{path}, {name}") for name in names)
-    except (zipfile.BadZipFile, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+        return archive[name]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}, {name}: cannot be read: {error}") from error
 
 
 def _read_hdf5(path: Path, names: Sequence[str]) -> tuple[Floats, ...]:
@@ -232,7 +241,7 @@ def _read_hdf5(path: Path, names: Sequence[str]) -> tuple[Floats, ...]:
         known: list[str] = []
         file.visititems(lambda name, item: known.append(name) if isinstance(item, h5py.Dataset) else None)
         keys = [_known(path, name.strip("/"), known) for name in names]
-        return tuple(_floats(file[key][()], f"{path}, {key}") for key in keys)
+        return tuple(_floats(file[key][()], path, key) for key in keys)
 
 
 def _known(path: Path, name: str, known: Sequence[str]) -> str:
@@ -241,8 +250,10 @@ def _known(path: Path, name: str, known: Sequence[str]) -> str:
     return name
 
 
-def _floats(values: object, where: str) -> Floats:
+def _floats(values: object, path: Path, name: str) -> Floats:
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
-        raise ValueError(f"{where}: shape {array.shape} of {array.dtype}; a column is one-dimensional, of numbers")
+        raise ValueError(
+            f"{path}, {name}: shape {array.shape} of {array.dtype}; a column has one dimension and numbers"
+        )
     return array.astype(np.float64)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,11 +50,12 @@ def draw_fit(
         above.plot(ends, ends, color=CURVE, linewidth=1.6, zorder=3, label="observed = fitted")
     _draw_points(above, across, sample.y, sample.sigma, "data")
     _draw_residuals(below, across, fit, sample)
-    above.set_ylabel(sample.y_label)
+    above.set_ylabel(sample.y_label, parse_math=False)
     above.tick_params(labelbottom=False)
     above.legend(frameon=False, fontsize="small")
-    below.set_xlabel(label)
-    above.set_title(title if fit.converged else f"{title}: not converged", color=DATA if fit.converged else WARNING)
+    below.set_xlabel(label, parse_math=False)
+    words, color = (title, DATA) if fit.converged else (f"{title}: not converged", WARNING)
+    above.set_title(words, color=color, parse_math=False)
     _write_words(side, fit, names)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
@@ -65,7 +66,11 @@ def draw_fit(
 
 def _draw_curve(axes: Axes, fit: Solution, sample: Sample, model: ModelFunction) -> None:
     grid = np.linspace(sample.x.min(), sample.x.max(), CURVE_POINTS)
-    curve = np.asarray(model(jnp.asarray(grid), *jnp.asarray(fit.parameters)))
+    try:
+        curve = np.asarray(jax.jit(model)(grid, *fit.parameters))
+    except (TypeError, ValueError):  # the model holds arrays of the length of the data
+        order = np.argsort(sample.x)
+        grid, curve = sample.x[order], fit.fitted[order]
     color, label = (CURVE, "fit") if fit.converged else (WARNING, "where it stopped")
     axes.plot(grid, curve, color=color, linewidth=1.6, zorder=3, label=label)
 

@@ -107,7 +107,7 @@ def _check(model: ModelFunction, problem: Problem, start: Floats, names: Sequenc
     if outside:
         raise ValueError(f"the start of {', '.join(outside)} is outside the bounds")
     try:
-        shape = jax.eval_shape(model, problem.x, *jnp.asarray(start)).shape
+        shape = jax.eval_shape(model, problem.x, *start).shape
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(
             "the model cannot be differentiated: write jax.numpy instead of numpy and math, jnp.where instead of if"

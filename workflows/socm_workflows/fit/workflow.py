@@ -76,6 +76,7 @@ class FitWorkflow(Workflow):
         "socm_workflows.fit.plot",
         "socm_workflows.fit.solution",
         "socm_workflows.fit.tables",
+        "scipy.linalg",  # JAX imports it at the first factorisation
     )
 
     data: Path
