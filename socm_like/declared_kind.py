@@ -198,10 +198,10 @@ class _Declaration:
         kind = field.type.removeprefix("list[").removesuffix("]")
         bounds = field.model_dump(include={"gt", "ge", "lt", "le"}, exclude_none=True)
         item: Any = _TYPES[kind]
-        if field.unit:
-            item = Annotated[item, BeforeValidator(_unit_reader(field.unit))]
         if bounds:
             item = Annotated[item, Field(**bounds)]
+        if field.unit:
+            item = Annotated[item, BeforeValidator(_unit_reader(field.unit))]
         if field.choices:
             choices = {choice: self._valid(("fields", name, "choices"), item, choice) for choice in field.choices}
             enum = Field(json_schema_extra={"enum": list(field.choices)})

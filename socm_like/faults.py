@@ -40,20 +40,19 @@ def faults_of(error: ValidationError, model: type[BaseModel], values: Any = None
     its locations. The branches of a union have one fault between them.
     """
     wanted: dict[Location, tuple[list[str], Any]] = {}
-    others: list[tuple[Location, str]] = []
+    others: dict[Location, list[str]] = {}
     for fault in error.errors(include_url=False):
         location = _written(fault["loc"], values, fault["type"])
         if fault["type"] in _WANTED:
             words, _ = wanted.setdefault(location, ([], fault["input"]))
             words.append(_WANTED[fault["type"]])
-        else:
-            others.append((location, _message(fault, location, model)))
-    yield from dict.fromkeys(others)
-    places = [*wanted, *(location for location, _ in others)]
+        elif fault["type"] != "too_short" or not fault["ctx"]["actual_length"] < len(fault["input"]):
+            others.setdefault(location, []).append(_message(fault, location, model))
+    for location, messages in others.items():
+        yield from ((location, message) for message in dict.fromkeys(messages))
     for location, (words, found) in wanted.items():
-        if any(len(place) > len(location) and place[: len(location)] == location for place in places):
-            continue  # another branch of the union fits so far that its fault lies deeper
-        yield location, _prefixed(location, f"write {_either(words)}, got {shown(found)}")
+        if not any(len(place) > len(location) and place[: len(location)] == location for place in (*wanted, *others)):
+            yield location, _prefixed(location, f"write {_either(words)}, got {shown(found)}")
 
 
 def _written(location: Location, values: Any, kind: str) -> Location:
@@ -151,6 +150,8 @@ def shown(value: Any) -> str:
             text = str(value).lower()
         case date() | time():
             text = value.isoformat()
+        case tuple():
+            text = repr(list(value))
         case _:
             text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -337,7 +337,7 @@ UNKNOWN_TYPE = (
         ("[[kind.k]]\n", "kinds.toml:1: kind.k: write a table, got [{}]"),
         ("[kind.k]\n", "kinds.toml:1: kind.k: the required key 'command' is missing"),
         ("[kind.k]\ncommand = []\n", "kinds.toml:2: kind.k: command: write at least 1 of them, got []"),
-        ("[kind.k]\ncommand = ''\n", "kinds.toml:2: kind.k: command: write at least 1 of them, got ''"),
+        ("[kind.k]\ncommand = ''\n", "kinds.toml:2: kind.k: command: write at least 1 of them, got []"),
         ("[kind.k]\ncommand = [1]\n", "kinds.toml:2: kind.k: command.0: write text in quotes, got 1"),
         ('[kind.k]\ncommand = "a \'b"\n', 'kinds.toml:2: kind.k: command: no closing quotation in "a \'b"'),
     ],
@@ -353,7 +353,7 @@ def test_a_command_may_be_one_string_and_its_lists_become_words(tmp_path: Path) 
         "fields.items = { type = 'list[float]' }\nfields.flag = { type = 'bool', identity = false, default = true }",
     )
     argv = built(kind, items=[1, 2.5]).argv("t", Resources())
-    assert argv == ("tool", "two words", "1.0", "2.5", "--all=1.0,2.5", "${HOME}", "{{x}}")
+    assert argv == ("tool", "two words", "1.0", "2.5", "--all=1.0,2.5", "${HOME}", "{x}")
 
 
 def test_words_that_name_files_beside_the_table_stand_for_them(tmp_path: Path) -> None:
@@ -361,7 +361,8 @@ def test_words_that_name_files_beside_the_table_stand_for_them(tmp_path: Path) -
         (tmp_path / name).write_text(name)
     kind = declare(
         tmp_path,
-        '[kind.k]\ncommand = ["tool.sh", "--in=file://data.txt", "Makefile", "file://Makefile", "no.txt", ".", "/bin/sh"]',
+        '[kind.k]\ncommand = ["tool.sh", "--in=file://data.txt", "Makefile", "file://Makefile", '
+        '"no.txt", ".", "/bin/sh"]',
     )
     folder = str(tmp_path)
     assert built(kind).argv("t", Resources()) == (
