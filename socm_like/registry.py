@@ -76,13 +76,15 @@ class Registry:
 
         Raises CampaignError for wrong ``[kind.x]`` tables of a TOML file; the kinds that are right are there.
         """
+        if path.suffix not in (".py", ".toml"):
+            return [f"plug-in {path}: a plug-in is a .py or a .toml file"]
+        if problem := _unreadable(path):
+            return [problem]
         if path.suffix == ".toml":
             if path.absolute() not in self._documents:
                 self._documents.add(path.absolute())
                 self.declare(_read_kinds(path))
             return []
-        if path.suffix != ".py":
-            return [f"plug-in {path}: a plug-in is a .py or a .toml file"]
         try:
             module, by_hand = _import_file(path)
         except PluginError as error:
@@ -184,12 +186,7 @@ def _import_file(path: Path) -> tuple[ModuleType, Mapping[str, type[Workflow]]]:
 
     The same file with the same content is imported once per process.
     """
-    try:
-        content, file = path.read_bytes(), str(path.resolve())
-    except OSError as error:
-        raise PluginError(f"plug-in {path}: {error.strerror}{_nearest(path)}") from error
-    except ValueError as error:  # a NUL in the name
-        raise PluginError(f"plug-in {str(path)!r}: {error}") from error
+    content, file = path.read_bytes(), str(path.resolve())
     key = hashlib.sha256(file.encode() + content).hexdigest()[:12]
     name = f"{_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{key}"
     if name not in sys.modules:
@@ -219,11 +216,18 @@ def _execute(name: str, file: str, path: Path) -> None:
     }
 
 
-def _nearest(path: Path) -> str:
+def _unreadable(path: Path) -> str:
+    """Return why a file cannot be read, or an empty string."""
     try:
-        return suggest(path.name, (other.name for other in path.parent.iterdir()))
-    except OSError:
-        return ""
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        return f"plug-in {path}: {error.strerror}{suggest(path.name, names)}"
+    except OSError as error:
+        return f"plug-in {path}: {error.strerror}"
+    except ValueError as error:  # a NUL in the name
+        return f"plug-in {str(path)!r}: {error}"
+    return ""
 
 
 def _blame(error: BaseException, file: str) -> str:
@@ -233,7 +237,11 @@ def _blame(error: BaseException, file: str) -> str:
         if trace.tb_frame.f_code.co_filename == file:
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
+    return _described(error) + (f" (line {line})" if line else "")
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _workflows_defined_in(module: ModuleType) -> Iterator[type[Workflow]]:
@@ -250,7 +258,7 @@ def _load_entry_point(entry_point: EntryPoint) -> type[Workflow]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{where} cannot be imported: {_described(error)}") from error
     if not (inspect.isclass(workflow) and issubclass(workflow, Workflow)):
         raise PluginError(f"{where} is not a Workflow class")
     return workflow

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
 from socm_like.fields import Bytes, Duration, Model
 from socm_like.units import format_size
+
+logger = logging.getLogger(__name__)
 
 
 class Resources(Model):
@@ -111,17 +115,23 @@ def _cgroup_limits() -> list[int]:
 
 
 def _gpus() -> tuple[str, ...]:
-    """GPU indices, honouring a CUDA_VISIBLE_DEVICES that narrows them."""
+    """GPU indices, honouring a CUDA_VISIBLE_DEVICES that narrows them; CUDA stops reading it at ``-1``."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+        parts = [part.strip() for part in visible.split(",")]
+        return tuple(takewhile(lambda part: part not in ("", "-1"), parts))
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    listing = subprocess.run(
-        [program, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False
-    )
-    return tuple(listing.stdout.split()) if listing.returncode == 0 else ()
+    try:
+        listing = subprocess.run(
+            [program, "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        logger.warning("counting on no GPU: %s", error)
+        return ()
+    return tuple(listing.stdout.split())
 
 
 UNSTATED_RUNTIME = timedelta(minutes=1)

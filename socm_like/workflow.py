@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from socm_like.errors import PluginError
 from socm_like.fields import Model
 from socm_like.resources import Machine, ResourcePatch, Resources
 
 Scalar = bool | int | float | str
 
-_PLACEHOLDER = re.compile(r"(?<![\${])\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\})|\{(\{[A-Za-z_][A-Za-z0-9_]*\})\}")
+_PLACEHOLDER = re.compile(r"\{(\{[A-Za-z_][A-Za-z0-9_]*\})\}|(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -75,9 +76,21 @@ class Workflow(Model):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Give the class its default kind; nothing is registered."""
         super().__pydantic_init_subclass__(**kwargs)
+        clash = next((name for name in cls.model_fields if name in _NOT_FIELDS), None)
+        if clash is not None:
+            remedy = f'write {clash}: ClassVar = "..."' if clash in ("kind", "version") else "choose another name"
+            raise PluginError(f"{cls.__module__}.{cls.__name__}: {clash!r} cannot be a field; {remedy}")
         if "kind" not in cls.__dict__:
             words = _WORD_START.sub("-", cls.__name__.removesuffix("Workflow"))
             cls.kind = words.strip("_").replace("_", "-").lower()
+
+    @field_validator("parameters")
+    @classmethod
+    def _are_no_fields(cls, parameters: dict[str, Scalar]) -> dict[str, Scalar]:
+        for name in parameters:
+            if name in cls.model_fields:
+                raise ValueError(f"{name!r} is a key of the kind; set it there")
+        return parameters
 
     @classmethod
     def runs_python(cls) -> bool:
@@ -101,7 +114,7 @@ class Workflow(Model):
 
         Keywords: ``name`` of the task and its ``resources``.
         """
-        return f"{self.executable} {self.subcommand}"
+        return (self.executable, *shlex.split(self.subcommand))
 
     def get_arguments(self, **kwargs: Any) -> str | Sequence[str]:  # noqa: ARG002 - for subclasses
         """Return the program's arguments: words, or one string split like a shell would."""
@@ -112,11 +125,11 @@ class Workflow(Model):
 
         Raises ValueError when there is no program to run.
         """
-        keywords = {"name": name, "resources": resources}
-        words = (*_words(self.get_command(**keywords)), *_words(self.get_arguments(**keywords)))
-        if not words or not words[0]:
+        command = self.get_command(name=name, resources=resources)
+        words = _words(command)
+        if not words or not words[0] or (isinstance(command, str) and command[0].isspace()):
             raise ValueError(f"nothing to run: set executable, or have {type(self).__name__}.get_command return it")
-        return words
+        return (*words, *_words(self.get_arguments(name=name, resources=resources)))
 
     def folder(self, identity: str) -> str:
         """Return where the task's outputs go, relative to the store."""
@@ -132,8 +145,11 @@ class Workflow(Model):
         return {**self.model_dump(mode="json", include=set(self.own_field_names())), **self.parameters}
 
 
+_NOT_FIELDS = frozenset(name for name in vars(Workflow) if name not in Workflow.model_fields)
+
+
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(shlex.split(command)) if isinstance(command, str) else tuple(command)
+    return tuple(shlex.split(command)) if isinstance(command, str) else tuple(map(_text, command))
 
 
 def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -154,17 +170,17 @@ def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
             filled.append(word)
             continue
         alone = _PLACEHOLDER.fullmatch(word)
-        value = values.get(alone[1]) if alone is not None and alone[1] else None
+        value = values.get(alone[2]) if alone is not None and alone[2] else None
         if isinstance(value, list | tuple):
             filled.extend(_text(item) for item in value)
         else:
-            filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[1]]) if m[1] else m[2], word))
+            filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[2]]) if m[2] else m[1], word))
     return tuple(filled)
 
 
 def placeholders(words: Sequence[str]) -> list[str]:
     """Return the names of all placeholders in the words, sorted."""
-    return sorted({match[1] for word in words if "{" in word for match in _PLACEHOLDER.finditer(word) if match[1]})
+    return sorted({match[2] for word in words if "{" in word for match in _PLACEHOLDER.finditer(word) if match[2]})
 
 
 def _text(value: Any) -> str:
