@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 WORKERS = len(os.sched_getaffinity(0))
@@ -66,11 +67,14 @@ def measure(argv: Sequence[str], folder: Path) -> tuple[float, float, float]:
     return wall, cpu, after.ru_maxrss / 1000
 
 
-def median_of(repeat: int, run: Callable[[Path], tuple[float, float, float]]) -> tuple[float, float, float]:
+def median_of(
+    folder: Path, repeat: int, run: Callable[[Path], tuple[float, float, float]]
+) -> tuple[float, float, float]:
+    """Return the medians; each repetition has a folder of its own inside ``folder``."""
     rows = []
     for _ in range(repeat):
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(run(Path(folder)))
+        place = Path(tempfile.mkdtemp(dir=folder))
+        rows.append(run(place))
     wall, cpu, peak = (statistics.median(column) for column in zip(*rows, strict=True))
     return wall, cpu, peak
 
@@ -88,13 +92,22 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
+    # Nothing is deleted before the end: for five seconds ext4 walks around every inode it has just freed.
+    with tempfile.TemporaryDirectory() as name:
+        compare(Path(name), arguments.tasks, arguments.repeat)
+
+
+def compare(folder: Path, counts: Sequence[int], repeat: int) -> None:
     print(f"{'':34}{'wall s':>8}{'ratio':>7}{'CPU s':>8}{'MB':>6}")
-    for count in arguments.tasks:
-        bare = median_of(arguments.repeat, lambda folder: measure([sys.executable, "-c", BARE, str(count)], folder))  # noqa: B023
-        rows = [(f"bare loop, {count} x /bin/true", bare)]
-        rows.append((f"campaign submit, {count} independent", median_of(arguments.repeat, submit(independent(count)))))
+    for count in counts:
+        argv = [sys.executable, "-c", BARE, str(count)]
+        bare = median_of(folder, repeat, partial(measure, argv))
+        rows = [
+            (f"bare loop, {count} x /bin/true", bare),
+            (f"campaign submit, {count} independent", median_of(folder, repeat, submit(independent(count)))),
+        ]
         if count == 1000:
-            rows.append(("campaign submit, 50 layers x 20", median_of(arguments.repeat, submit(layered(50, 20)))))
+            rows.append(("campaign submit, 50 layers x 20", median_of(folder, repeat, submit(layered(50, 20)))))
         for label, (wall, cpu, peak) in rows:
             print(f"{label:34}{wall:8.2f}{wall / bare[0]:7.2f}{cpu:8.2f}{peak:6.0f}", flush=True)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
-from socm_like.document import Document, KeyPath, read_document
+from socm_like.document import Document, KeyPath, dotted, read_document
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Bytes, Duration, Model
@@ -45,13 +45,13 @@ class Execution(Model):
     """``[execution]``: how tasks are run."""
 
     executor: Literal["local"] = "local"
-    cores: PositiveInt | None = None
+    cores: Annotated[int, Field(strict=True, gt=0)] | None = None
     """Cores to use at the most."""
     memory: Bytes | None = None
     """Memory to use at the most."""
-    retries: NonNegativeInt = 0
+    retries: Annotated[int, Field(strict=True, ge=0)] = 0
     """New attempts after a plain failure."""
-    lost_retries: NonNegativeInt = 2
+    lost_retries: Annotated[int, Field(strict=True, ge=0)] = 2
     """New attempts after ``lost`` or ``node_fail``."""
     grace: Duration = Field(default="10 s", validate_default=True)
     """Time between SIGTERM and SIGKILL."""
@@ -295,7 +295,7 @@ class _Loader:
         places: dict[KeyPath, KeyPath] = {(name,): (*key, name) for name in own}
         if "depends" in own:
             if "depends_on" in own:
-                self._fault((*key, "depends"), "depends is short for depends_on; write one of them")
+                self._fault((*key, "depends"), f"{dotted(key)}: depends is short for depends_on; write one of them")
             own["depends_on"] = own.pop("depends")
             places["depends_on",] = (*key, "depends")
         merged = {**shared, **own}

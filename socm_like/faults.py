@@ -51,7 +51,8 @@ def faults_of(error: ValidationError, model: type[BaseModel], values: Any = None
     for location, messages in others.items():
         yield from ((location, message) for message in dict.fromkeys(messages))
     for location, (words, found) in wanted.items():
-        if not any(len(place) > len(location) and place[: len(location)] == location for place in (*wanted, *others)):
+        rivals = [place for place in (*wanted, *others) if place[: len(location)] == location]
+        if rivals == [location]:  # else one branch of a union took the value as far as a fault of its own
             yield location, _prefixed(location, f"write {_either(words)}, got {shown(found)}")
 
 

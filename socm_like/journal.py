@@ -22,6 +22,9 @@ SCHEMA = 1
 _HEADER_START = b'{"schema": '
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 class TaskState(StrEnum):
     """Where a task stands. Never ``done`` for anything that is not."""
 
@@ -133,7 +136,7 @@ class Event:
         if hidden:
             raise ValueError(f"a detail may not be called {', '.join(sorted(hidden))}")
         record.update(self.detail)
-        return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
+        return _ENCODE(record) + "\n"
 
 
 def event_at(at: float, task: str, attempt: int, state: TaskState, **detail: Any) -> Event:

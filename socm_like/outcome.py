@@ -24,6 +24,8 @@ _DUMP = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 def find_result(task: Task, store: Path) -> Mapping[str, Any] | None:
     """Return the finished result of this very task, or None where there is none or a part of it is missing."""
     folder = f"{store}/{task.folder}"
+    if not os.access(f"{folder}/{RESULT}", os.F_OK):  # much the commonest, and cheaper than an exception
+        return None
     try:
         result: Mapping[str, Any] = json.loads(_read(f"{folder}/{RESULT}"))
     except (OSError, ValueError):  # absent, or cut short by a crash of the machine: either way not a result
@@ -85,8 +87,7 @@ def conclude(task: Task, event: Event, started: str | None, partial: str, store:
         "peak_memory": event.detail.get("peak_memory"),
     }
     with store_errors(Path(partial)):
-        _write(f"{partial}/{RESULT}.tmp", _DUMP(content) + "\n")
-        os.replace(f"{partial}/{RESULT}.tmp", f"{partial}/{RESULT}")
+        _write(f"{partial}/{RESULT}", _DUMP(content) + "\n")  # whole before anybody looks: the move comes after
         _move(partial, f"{store}/{task.folder}")
     return event
 

@@ -18,6 +18,9 @@ from socm_like.tasks import Task, resolve
 
 SCHEMA = 1
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_TASK_FIELDS = tuple(field.name for field in fields(Task))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,12 +62,12 @@ class Plan:
             "plugins": [str(path) for path in self.plugins],
             "preload": list(self.preload),
         }
-        lines = ",\n".join(json.dumps(_task_data(task), separators=(",", ":")) for task in self.tasks)
+        lines = ",\n".join(_ENCODE(_task_data(task)) for task in self.tasks)
         return f'{json.dumps(head)[:-1]}, "tasks": [\n{lines}\n]}}\n'
 
 
 def _task_data(task: Task) -> dict[str, Any]:
-    data = {field.name: getattr(task, field.name) for field in fields(task)}
+    data = {name: getattr(task, name) for name in _TASK_FIELDS}
     data["resources"] = task.resources.model_dump(mode="json", exclude_none=True)
     return data
 

@@ -116,7 +116,7 @@ def split_commands(workflow: type[Workflow], values: Mapping[str, Any]) -> tuple
             try:
                 split[name] = split_words(value)
             except ValueError as error:
-                problems[name] = str(error)
+                split[name], problems[name] = [value], str(error)
     return split, problems
 
 

@@ -83,7 +83,7 @@ class Registry:
         if path.suffix == ".toml":
             if path.absolute() not in self._documents:
                 self._documents.add(path.absolute())
-                self.declare(_read_kinds(path))
+                self._declare_file(path)
             return []
         try:
             module, by_hand = _import_file(path)
@@ -91,6 +91,19 @@ class Registry:
             return [str(error)]
         defined = ((workflow.kind, workflow) for workflow in _workflows_defined_in(module))
         return self._add([*by_hand.items(), *defined])
+
+    def _declare_file(self, path: Path) -> None:
+        document = read_document(path)
+        faults = list(document.faults)
+        for key in document.data:
+            if key != "kind":
+                faults.append(Fault(document.where((key,)), f"{key!r}: a plug-in holds [kind.x] tables, nothing else"))
+        try:
+            self.declare(document)
+        except CampaignError as error:
+            faults.extend(error.faults)
+        if faults:
+            raise CampaignError(faults)
 
     def declare(self, document: Document) -> None:
         """Register the kinds that the ``[kind.x]`` tables of a document describe.
@@ -262,21 +275,6 @@ def _load_entry_point(entry_point: EntryPoint) -> type[Workflow]:
     if not (inspect.isclass(workflow) and issubclass(workflow, Workflow)):
         raise PluginError(f"{where} is not a Workflow class")
     return workflow
-
-
-def _read_kinds(path: Path) -> Document:
-    document = read_document(path)
-    others = sorted(set(document.data) - {"kind"})
-    faults = [
-        *document.faults,
-        *(
-            Fault(document.where((key,)), f"{key!r}: a plug-in holds [kind.x] tables and nothing else")
-            for key in others
-        ),
-    ]
-    if faults:
-        raise CampaignError(faults)
-    return document
 
 
 def _origin(workflow: type[Workflow]) -> str:

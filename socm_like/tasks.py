@@ -174,7 +174,7 @@ class _Resolution:
 
         resolver = Resolver(str(self.campaign.document.folder), outputs, reading.inputs)
         values = resolver.resolve(kind, entry.values)
-        for key, problem in resolver.problems:
+        for key, problem in (*resolver.problems, *_contract_problems(values)):
             self._fault(entry, key, f"{'.'.join(map(str, key))}: {problem}")
         try:
             workflow = kind.model_validate(values, context={"from_file": True})
@@ -224,14 +224,19 @@ class _Resolution:
             for upstream in self.campaign.upstream[entry.name]
             for instance in self._targets(upstream, reading.bound)
         }  # a dict keeps the order and drops repetitions
+        place: KeyPath = ()
         try:
             resources = workflow.estimate(self.context).patched(workflow.resources)
+            for reason in self.machine.refusals(resources):
+                self._fault(entry, ("resources",), f"{name} can never run: it {reason}")
+            place = ("command",) if "command" in entry.values else ()
             argv = None if kind.runs_python() else workflow.argv(name, resources)
+            place = ()
             fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
             identity = self._identity(workflow, fields, reading.inputs, found.values())
             folder = workflow.folder(identity)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
-            self._fault(entry, (), _blame(error))
+            self._fault(entry, place, _blame(error))
             return None
         task = Task(
             name=name,
@@ -249,14 +254,10 @@ class _Resolution:
             parameters={**{key: fields[key] for key in _own_field_names(kind)}, **workflow.parameters},
             fields=fields,
         )
-        problems = [*_problems(workflow, task), *self._refusals(task)]
+        problems = list(_problems(workflow, task))
         for key, problem in problems:
             self._fault(entry, key, problem)
         return None if problems else task
-
-    def _refusals(self, task: Task) -> Iterator[tuple[KeyPath, str]]:
-        for reason in self.machine.refusals(task.resources):
-            yield ("resources",), f"{task.name} can never run: it {reason}"
 
     def _identity(
         self, workflow: Workflow, fields: Mapping[str, Any], inputs: Iterable[Path], upstream: Collection[Task]
@@ -296,16 +297,24 @@ class _Resolution:
                 self._fault(self.campaign.entries[task.workflow], (), problem)
 
 
-def _problems(workflow: Workflow, task: Task) -> Iterator[tuple[KeyPath, str]]:
-    """Yield what is wrong with a task that its fields alone do not show: the key it belongs to, and the problem."""
-    for name, value in workflow.environment.items():
+def _contract_problems(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what is wrong with the variables and files of a table, or of a workflow, though their types are right."""
+    environment, outputs, metrics = values.get("environment"), values.get("outputs"), values.get("metrics")
+    for name, value in environment.items() if isinstance(environment, dict) else ():
         if problem := environment_problem(name, value):
-            yield ("environment", name), f"environment.{name}: {problem}"
-    for name, path in workflow.outputs.items():
-        if problem := path_problem(path, "output"):
-            yield ("outputs", name), f"outputs.{name}: {problem}"
-    if task.metrics and (problem := path_problem(task.metrics, "metrics file")):
-        yield ("metrics",), f"metrics: {problem}"
+            yield ("environment", name), problem
+    for name, path in outputs.items() if isinstance(outputs, dict) else ():
+        if isinstance(path, str) and (problem := path_problem(path, "output")):
+            yield ("outputs", name), problem
+    if isinstance(metrics, str) and metrics and (problem := path_problem(metrics, "metrics file")):
+        yield ("metrics",), problem
+
+
+def _problems(workflow: Workflow, task: Task) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what is wrong with what a class makes of its fields: the key it belongs to, and the problem."""
+    contract = {"environment": workflow.environment, "outputs": workflow.outputs, "metrics": workflow.metrics}
+    for key, problem in _contract_problems(contract):
+        yield key, f"{'.'.join(map(str, key))}: {problem}"
     for word in task.argv or ():
         if not isinstance(word, str) or "\0" in word:
             yield (), f"a command is words of text without NUL, got {shown(word)}"

@@ -27,6 +27,7 @@ from socm_like.executors.launcher_processes import (
     memory_of,
     read_process,
 )
+from socm_like.executors.launcher_spawn import rebind
 from socm_like.executors.launcher_tasks import Queue, Shares, Task
 from socm_like.store import process_started
 
@@ -239,6 +240,20 @@ def test_what_is_gone_has_no_traces() -> None:
     assert read_process(process.pid) is None
     assert environ_of(process.pid) == {}
     assert not has_group(process.pid)
+
+
+def test_threads_that_began_unbound_are_bound_and_others_left_alone() -> None:
+    cores = os.sched_getaffinity(0)
+    one = {min(cores)}
+    script = "import os, sys; os.sched_setaffinity(0, {int(c) for c in sys.argv[1:]}); print(flush=True); input()"
+    for own, expected in ((cores, one), ({max(cores)}, {max(cores)} if len(cores) > 1 else one)):
+        argv = [sys.executable, "-I", "-S", "-c", script, *map(str, own)]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            rebind([process.pid], one)
+            assert os.sched_getaffinity(process.pid) == expected
+            process.kill()
 
 
 # the process as a whole

@@ -298,9 +298,9 @@ def test_a_file_that_is_no_plug_in_is_named(tmp_path: Path) -> None:
         ("folder.py", "plug-in folder.py: Is a directory"),
         ("my_custom.pyc", f"plug-in my_custom.pyc: {suffix}"),
         ("my_custom", f"plug-in my_custom: {suffix}"),
-        ("", f"plug-in {tmp_path}: {suffix}"),
-        ("no/where.py", "plug-in no/where.py: No such file or directory"),
-        ("my_custom.py/x.py", "plug-in my_custom.py/x.py: Not a directory"),
+        ("", f"plug-in {tmp_path.name}: {suffix}"),
+        ("no/where.py", "plug-in where.py: No such file or directory"),
+        ("my_custom.py/x.py", "plug-in x.py: Not a directory"),
         ("x\0.py", f"plug-in '{tmp_path}/x\\x00.py': embedded null byte".replace(f"{tmp_path}/", "")),
     ]:
         assert refused(tmp_path / name, tmp_path / "my_custom.py").replace(f"{tmp_path}/", "") == message
@@ -316,7 +316,7 @@ def test_every_plug_in_that_fails_is_a_fault_of_its_line_and_the_others_are_ther
 plugins = [
     "bad.py",
     "good.py",
-    "worse.py", "none.toml",
+    "worse.py", "unheard-of-kinds.toml",
     "wrong.toml",
     "wrng.toml",
 ]
@@ -339,7 +339,7 @@ depends_on = ["a", "b", "c", "d", "e2"]
         "campaign.toml:3: plug-in bad.py cannot be imported: SyntaxError: '(' was never closed (bad.py, line 1)",
         "campaign.toml:5: plug-in worse.py cannot be imported: ModuleNotFoundError: No module named 'nothing_there' "
         "(line 1)",
-        "campaign.toml:5: plug-in none.toml: No such file or directory",
+        "campaign.toml:5: plug-in unheard-of-kinds.toml: No such file or directory",
         "campaign.toml:9: campaign.a: the required key 'custom_param' is missing",
         "campaign.toml:14: campaign.c: unknown kind 'comand'; known kinds: KNOWN; did you mean 'command'?".replace(
             "KNOWN", ", ".join(sorted([*SHIPPED, "my-custom", "u"]))
@@ -347,7 +347,8 @@ depends_on = ["a", "b", "c", "d", "e2"]
         "campaign.toml:19: campaign.e: depends_on names 'e2', which this campaign does not define; "
         "there are: a, b, c, d, e; did you mean 'e'?",
         "wrng.toml:2: kind.v: command: write a list, got 3",
-        "wrong.toml:3: 'other': a plug-in holds [kind.x] tables and nothing else",
+        "wrong.toml:2: kind.w: command: write a list, got 3",
+        "wrong.toml:3: 'other': a plug-in holds [kind.x] tables, nothing else",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +18,15 @@ def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tu
 
     Raises CampaignError with every fault.
     """
-    campaign = load_campaign(file, settings)
-    place = store_of(campaign, store)
-    digests = FileDigests(place / ".cache" / "digests.json")
-    return make_plan(campaign, place, detect_machine(), digests), digests
+    gc.disable()  # everything made here lives on: looking for garbage among 10,000 tasks costs a fifth of the time
+    try:
+        campaign = load_campaign(file, settings)
+        place = store_of(campaign, store)
+        digests = FileDigests(place / ".cache" / "digests.json")
+        return make_plan(campaign, place, detect_machine(), digests), digests
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def store_of(campaign: Campaign, store: Path | None) -> Path:
