@@ -332,7 +332,7 @@ def _sync_folder(folder: Path) -> None:
 class _store_errors:  # noqa: N801 - reads as a statement
     """Turn an OSError about ``path`` into a StoreError that says what to do."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._path = path
 
     def __enter__(self) -> None:

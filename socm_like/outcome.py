@@ -46,7 +46,7 @@ def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
         "plugins": [str(path) for path in plugins],
         "fields": task.fields,
     }
-    with store_errors(Path(partial)):
+    with store_errors(partial):
         try:
             os.mkdir(partial)
         except FileExistsError:
@@ -86,7 +86,7 @@ def conclude(task: Task, event: Event, started: str | None, partial: str, store:
         "cpu": event.detail.get("cpu"),
         "peak_memory": event.detail.get("peak_memory"),
     }
-    with store_errors(Path(partial)):
+    with store_errors(partial):
         _write(f"{partial}/{RESULT}", _DUMP(content) + "\n")  # whole before anybody looks: the move comes after
         _move(partial, f"{store}/{task.folder}")
     return event

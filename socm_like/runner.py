@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from os.path import dirname
 from pathlib import Path
 from typing import Protocol
 
@@ -95,6 +94,8 @@ class Runner:
         self._executor: Executor | None = None
         self._cancelling = False
         self._folders: set[str] = set()
+        self._store = str(self.plan.store)
+        self._suffix = f"{self.run.name[-8:]}.partial"
         self._grace = self.plan.execution.grace.total_seconds()
         self._looked_at_requests = 0.0
 
@@ -175,6 +176,7 @@ class Runner:
             elif find_result(task, self.plan.store) is not None:
                 self._finish(name, TaskState.CACHED)
             else:
+                self._engine()  # starts while the first directories are made
                 launches.append(self._prepare(task))
                 self._same[task.id] = []
                 self._in_flight.add(name)
@@ -187,10 +189,10 @@ class Runner:
     def _prepare(self, task: Task) -> Launch:
         partial = self._partial(task)
         number = self.records[task.name].attempt
-        logs = str(self.run.log(task.workflow, task.name, number, ""))
-        for folder in (dirname(partial), dirname(logs)):
+        stdout = self.run.log(task.workflow, task.name, number, "out")
+        for folder in (partial[: partial.rindex("/")], str(stdout.parent)):
             if folder not in self._folders:
-                with store_errors(Path(folder)):
+                with store_errors(folder):
                     os.makedirs(folder, exist_ok=True)
                 self._folders.add(folder)
         prepare(task, partial, self.plan.plugins)
@@ -198,8 +200,8 @@ class Runner:
             attempt=Attempt(task.name, number),
             argv=task.argv,
             directory=Path(partial),
-            stdout=Path(f"{logs}out"),
-            stderr=Path(f"{logs}err"),
+            stdout=stdout,
+            stderr=stdout.with_suffix(".err"),
             resources=task.resources,
             environment=task.environment,
             priority=self._ranks[task.name],
@@ -208,7 +210,7 @@ class Runner:
 
     def _partial(self, task: Task) -> str:
         """Where an attempt works until it is known to be good; two runs never share one."""
-        return f"{self.plan.store}/{task.folder}.{self.run.name[-8:]}.partial"
+        return f"{self._store}/{task.folder}.{self._suffix}"
 
     def _engine(self) -> Executor:
         if self._executor is None:
@@ -241,7 +243,7 @@ class Runner:
             self._make_ready(name)
 
     def _deserves_another_try(self, event: Event) -> bool:
-        if self._cancelling:
+        if event.state.is_success or self._cancelling:
             return False
         execution = self.plan.execution
         limit = {

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,6 +37,7 @@ STALE_AFTER = 60.0
 _HASHED = re.compile(r"~[0-9a-f]{16}")
 
 
+@lru_cache(maxsize=1024)
 def file_name(text: str) -> str:
     """Return ``text`` as one file name: no separators or control characters, never too long, never shared.
 
@@ -109,7 +111,7 @@ class RunDirectory:
 
     def log(self, workflow: str, task: str, attempt: int, stream: str) -> Path:
         """Where an attempt's ``out`` or ``err`` stream goes."""
-        return self.path / "logs" / file_name(workflow) / f"{file_name(task)}.{attempt}.{stream}"
+        return Path(f"{self.path}/logs/{file_name(workflow)}/{file_name(task)}.{attempt}.{stream}")
 
     def read_plan(self) -> dict[str, Any]:
         """Return the plan as plain data.

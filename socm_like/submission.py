@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +54,16 @@ def open_run(plan: Plan, campaign: str | None = None) -> Iterator[Session]:
         lock.release()
 
 
-def executor_of(plan: Plan, run: RunDirectory) -> Callable[[], Executor]:
-    """Return what opens the executor that the plan names, when it is first needed."""
-    return lambda: LocalExecutor(
-        run,
-        plan.machine,
-        plugins=plan.plugins,
-        preload=plan.preload,
-    )
+def executor_of(plan: Plan, run: RunDirectory) -> LocalExecutor:
+    """Return the executor that the plan names, not yet started."""
+    return LocalExecutor(run, plan.machine, plugins=plan.plugins, preload=plan.preload)
+
+
+def started_executor(plan: Plan, run: RunDirectory) -> Executor:
+    """Return the executor that the plan names, on its way."""
+    executor = executor_of(plan, run)
+    executor.start()
+    return executor
 
 
 def _write_if_changed(path: Path, text: str) -> None:

@@ -267,7 +267,11 @@ class _Resolution:
         tokens.update({str(path): f"sha256:{self._digest(path)}" for path in (*inputs, *workflow.files)})
         irrelevant = _irrelevant(type(workflow))
         content: dict[str, Any] = {
-            "fields": {name: value for name, value in fields.items() if name not in irrelevant},
+            "fields": {
+                name: value
+                for name, value in fields.items()
+                if name not in irrelevant and (value or name not in Workflow.model_fields)
+            },  # without what every workflow has and this one leaves empty: there may be more of it one day
             "environment": {**self.campaign.environment, **workflow.environment},
         }
         if isinstance(workflow, DeclaredWorkflow):

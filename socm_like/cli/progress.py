@@ -14,7 +14,7 @@ import click
 from socm_like.journal import Event, Record, TaskState
 from socm_like.plan import Plan
 from socm_like.store import RunDirectory
-from socm_like.units import format_span, parse_instant
+from socm_like.units import format_span
 
 EVERY_TASK = 200
 """Up to this many tasks each one's end is a line; beyond, a line tells the counts once in a while."""
@@ -35,7 +35,8 @@ class Progress:
         self._workflow = {task.name: task.workflow for task in plan.tasks}
         self._states: dict[str, TaskState] = {}
         self._begun = time.monotonic()
-        self._durations: list[float] = []
+        self._measured = 0
+        """Tasks that were seen to run and to end."""
 
     def begin(self, records: Mapping[str, Record]) -> None:
         """Take over where the records stand."""
@@ -53,8 +54,7 @@ class Progress:
         elif record.state.is_final:
             self.running.pop(event.task, None)
             self.ended += 1
-            if record.started is not None and record.ended is not None:
-                self._durations.append(parse_instant(record.ended) - parse_instant(record.started))
+            self._measured += record.started is not None
 
     def tick(self) -> None:
         """Nothing to draw."""
@@ -74,9 +74,9 @@ class Progress:
         """Time left if the rest goes like what ended so far, or an empty string."""
         left = self.total - self.finished
         spent = time.monotonic() - self._begun
-        if not self._durations or left == 0:
+        if not self._measured or left == 0:
             return ""
-        return f"about {format_span(spent * left / len(self._durations))} left"
+        return f"about {format_span(spent * left / self._measured)} left"
 
     def problems(self) -> str:
         """Return ``2 failed, 1 timeout``, or an empty string."""

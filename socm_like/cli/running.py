@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import click
@@ -16,7 +17,7 @@ from socm_like.logs import tail
 from socm_like.plan import Plan
 from socm_like.runner import Outcome, Runner
 from socm_like.store import RunDirectory
-from socm_like.submission import Session, executor_of
+from socm_like.submission import Session, started_executor
 
 LOG_LINES = 5
 """Last lines of a failed task's log in the summary."""
@@ -29,7 +30,8 @@ def run_session(plan: Plan, session: Session, retry: Iterable[str] = ()) -> int:
     if session.taken_over_from is not None:
         click.echo(f"{session.taken_over_from} is gone; going on with {session.run.name}", err=True)
     with open_progress(plan, session.run) as progress:
-        runner = Runner(plan, session.run, session.journal, session.lock, executor_of(plan, session.run), progress)
+        engine = partial(started_executor, plan, session.run)
+        runner = Runner(plan, session.run, session.journal, session.lock, engine, progress)
         progress.begin(runner.records)
         with _interruptible(runner):
             outcome = runner.go(retry)

@@ -46,7 +46,7 @@ def command(file: Path, settings: tuple[str, ...], store: Path | None, dry_run: 
 
 def _print_scripts(plan: Plan) -> None:
     run = run_directory(plan)
-    executor = executor_of(plan, run)()
+    executor = executor_of(plan, run)
     for task in plan.tasks:
         stdout = run.log(task.workflow, task.name, 1, "out")
         launch = Launch(

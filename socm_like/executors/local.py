@@ -26,8 +26,6 @@ from socm_like.resources import Machine
 from socm_like.store import Holder, RunDirectory, process_started, write_atomically
 from socm_like.units import format_size, format_span
 
-GRACE = 10.0
-"""Seconds between asking a task to end and ending it."""
 _BATCH = 64
 """Tasks per message: the launcher starts the first while the next are on their way."""
 _PATIENCE = 30.0
@@ -391,6 +389,6 @@ def _request(launch: Launch) -> dict[str, Any]:
         "memory": resources.memory,
         "gpus": resources.gpus,
         "runtime": None if resources.runtime is None else resources.runtime.total_seconds(),
-        "grace": GRACE,
+        "grace": launch.grace,
         "priority": launch.priority,
     }
