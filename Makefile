@@ -15,7 +15,7 @@ demo: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp lint types docs
 	rm -f .coverage .coverage.*
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

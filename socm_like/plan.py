@@ -43,8 +43,8 @@ class Plan:
 
     @property
     def run_name(self) -> str:
-        """The campaign's name and 8 hex characters of what will be computed, not of where or how fast."""
-        content = [[task.name, task.id, list(task.dependencies)] for task in self.tasks]
+        """The campaign's name and 8 hex characters of what will be computed, not of where, how fast or in which order."""
+        content = sorted([task.name, task.id, sorted(task.dependencies)] for task in self.tasks)
         return f"{self.campaign}-{digest(content)[:8]}"
 
     def to_json(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from os.path import exists, isfile, join, normpath
@@ -236,12 +236,18 @@ def _role(workflow: type[Workflow], name: str) -> str:
     return "path" if _mentions_path(field.annotation) else "text"
 
 
-def default_inputs(workflow: Workflow, stated: Container[str]) -> Iterator[Path]:
-    """Yield the files that stand in for the paths a table leaves out: what a kind brings along is an input, too."""
+def path_inputs(workflow: Workflow, store: str) -> Iterator[Path]:
+    """Yield the files and folders in the path fields of a workflow, defaults included, but for outputs of tasks."""
     for name in _path_fields(type(workflow)):
-        value = getattr(workflow, name) if name not in stated else ()
-        for path in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(path, Path) and path.is_absolute() and exists(path):
+        value = getattr(workflow, name)
+        paths = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+        for path in paths:
+            if (
+                isinstance(path, Path)
+                and path.is_absolute()
+                and not f"{path}/".startswith(f"{store}/")
+                and exists(path)
+            ):
                 yield path
 
 

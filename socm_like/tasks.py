@@ -18,7 +18,7 @@ from socm_like.errors import CampaignError, Fault, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import NotIdentity
 from socm_like.identity import FileDigests, digest, substitute
-from socm_like.references import OutputReference, Resolver, default_inputs, output_references, path_problem
+from socm_like.references import OutputReference, Resolver, output_references, path_inputs, path_problem
 from socm_like.registry import RESERVED_KINDS
 from socm_like.resources import Machine, Resources
 from socm_like.workflow import EstimateContext, Workflow
@@ -185,25 +185,27 @@ class _Resolution:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
             self._fault(entry, (), f"{entry.kind} cannot be built: {_blame(error)}")
             return None
-        reading.inputs.update(default_inputs(workflow, values))
-        for path in reading.inputs & self.around_store:
-            self._fault(entry, (), f"the input {path} holds the store {self.store}, which changes with every run")
         return workflow
 
     def _expand(self, entry: Entry, workflow: Workflow) -> list[tuple[Workflow, str]]:
         """Return the workflows that one stands for, each with its label."""
         try:
             members = list(workflow.expand())
+            if not members:
+                raise ValueError("there is no task in it")
             for member in members:
-                if not isinstance(member, Workflow) or self.campaign.registry[member.kind] is not type(member):
-                    raise TypeError(f"{shown(member)} is not a workflow of a registered kind")
-            labels = _labels(members)
+                if type(member) is not type(workflow):
+                    self._check_kind(member)
+            return list(zip(members, _labels(members), strict=True))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
             self._fault(entry, (), f"{entry.kind} cannot be expanded: {_blame(error)}")
             return []
-        if not members:
-            self._fault(entry, (), f"{entry.kind} expands to no task")
-        return list(zip(members, labels, strict=True))
+
+    def _check_kind(self, member: Any) -> None:
+        registry = self.campaign.registry
+        if not isinstance(member, Workflow) or member.kind not in registry or registry[member.kind] is not type(member):
+            found = f"a {type(member).__name__}" if isinstance(member, Workflow) else shown(member)
+            raise ValueError(f"{found} is no workflow of a registered kind")
 
     def _targets(self, name: str, bound: Mapping[str, _Instance]) -> list[_Instance]:
         """Return the tasks a name stands for: the bound one of a ``for_each`` ancestor, else all."""
@@ -224,19 +226,22 @@ class _Resolution:
             for upstream in self.campaign.upstream[entry.name]
             for instance in self._targets(upstream, reading.bound)
         }  # a dict keeps the order and drops repetitions
-        place: KeyPath = ()
+        step = "estimate"
         try:
             resources = workflow.estimate(self.context).patched(workflow.resources)
             for reason in self.machine.refusals(resources):
                 self._fault(entry, ("resources",), f"{name} can never run: it {reason}")
-            place = ("command",) if "command" in entry.values else ()
+            step = "get_command"
             argv = None if kind.runs_python() else workflow.argv(name, resources)
-            place = ()
+            step = "identity"
             fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
             identity = self._identity(workflow, fields, reading.inputs, found.values())
+            step = "folder"
             folder = workflow.folder(identity)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
-            self._fault(entry, place, _blame(error))
+            place: KeyPath = ("command",) if step == "get_command" and "command" in entry.values else ()
+            is_told = isinstance(error, ValueError) or (isinstance(error, OSError) and error.filename)
+            self._fault(entry, place, _blame(error) if is_told else f"{entry.kind}.{step}: {_blame(error)}")
             return None
         task = Task(
             name=name,
@@ -264,7 +269,8 @@ class _Resolution:
     ) -> str:
         """Return the digest of what determines the result; where things lie is replaced by what they are."""
         tokens = {f"{self.store}/{task.folder}": f"output:{task.id}" for task in upstream}
-        tokens.update({str(path): f"sha256:{self._digest(path)}" for path in (*inputs, *workflow.files)})
+        files = (*inputs, *path_inputs(workflow, str(self.store)), *workflow.files)
+        tokens.update({str(path): f"sha256:{self._digest(path)}" for path in files})
         irrelevant = _irrelevant(type(workflow))
         content: dict[str, Any] = {
             "fields": {
@@ -287,6 +293,8 @@ class _Resolution:
         )
 
     def _digest(self, path: Path) -> str:
+        if path in self.around_store:
+            raise ValueError(f"the input {path} holds the store {self.store}, which changes with every run")
         if path not in self.contents:
             self.contents[path] = self.digests.of(path)
         return self.contents[path]

@@ -17,10 +17,10 @@ from socm_like.references import (
     OutputReference,
     Resolver,
     cycles,
-    default_inputs,
     names_in,
     output_reference,
     output_references,
+    path_inputs,
     path_problem,
     split_commands,
 )
@@ -252,11 +252,13 @@ def test_every_word_that_stands_for_nothing_is_a_problem_of_its_key(folder: Path
     assert inputs == ["a.txt"]
 
 
-def test_what_a_kind_brings_along_is_an_input_unless_the_table_says_otherwise() -> None:
+def test_what_stands_in_path_fields_is_an_input_whoever_put_it_there(folder: Path) -> None:
     here = Path(__file__)
-    assert list(default_inputs(Reader(), ())) == [here, here.parent]
-    assert list(default_inputs(Reader(), {"template"})) == [here.parent]
-    assert list(default_inputs(Reader(), {"template", "templates"})) == []
+    assert list(path_inputs(Reader(), "/runs")) == [here, here.parent]
+    reader = Reader(path=folder / "a.txt", named={"x": folder / "sub", "y": folder / "none"}, template=Path("relative"))
+    assert list(path_inputs(reader, "/runs")) == [folder / "a.txt", folder / "sub", here.parent]
+    assert list(path_inputs(reader, str(folder))) == [here.parent]
+    assert list(path_inputs(reader, str(folder / "su"))) == [folder / "a.txt", folder / "sub", here.parent]
 
 
 def test_cycles_are_named_from_where_they_begin() -> None:

@@ -367,3 +367,17 @@ def _wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def test_python_of_a_task_is_the_one_campaign_is_installed_with(tmp_path: Path) -> None:
+    (tmp_path / "campaign.toml").write_text(one("python3 -c 'import sys; print(sys.prefix)'"))
+    bare = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    subprocess.run([*CAMPAIGN, "submit"], cwd=tmp_path, check=True, env={**bare, "PATH": "/usr/bin:/bin"})
+    assert campaign(tmp_path, "logs", "a", "--out").stdout == f"{sys.prefix}\n"
+
+
+def test_activated_environment_decides_which_python_a_task_gets(tmp_path: Path) -> None:
+    (tmp_path / "campaign.toml").write_text(one("echo $PATH $VIRTUAL_ENV"))
+    activated = {**os.environ, "PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/opt/mine"}
+    subprocess.run([*CAMPAIGN, "submit"], cwd=tmp_path, check=True, env=activated)
+    assert campaign(tmp_path, "logs", "a", "--out").stdout == "/usr/bin:/bin /opt/mine\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from typing import Any
 
 from socm_like.errors import ExecutorError
 from socm_like.executors.base import Attempt, Executor, Launch
+from socm_like.executors.launcher_call import address_of, environment_of_tasks, request
 from socm_like.executors.launcher_log import LAUNCHER_DIED, holder_path, read_launcher, read_records, translate
 from socm_like.executors.launcher_processes import end_survivors
 from socm_like.executors.launcher_tasks import PROTOCOL
@@ -52,8 +52,6 @@ class LocalExecutor(Executor):
         self._machine = machine
         self._plugins = tuple(plugins)
         self._preload = tuple(preload)
-        name = hashlib.sha256(f"{os.getuid()}:{self._run.path}".encode("utf-8", "surrogateescape")).hexdigest()
-        self._address = f"\0socm-like-{name[:32]}"
         self._socket: socket.socket | None = None
         self._received = b""
         self._greeted = False
@@ -75,7 +73,7 @@ class LocalExecutor(Executor):
                 raise ExecutorError(f"{self._run.name}: its launcher neither answers nor ends")
             with socket.socket(socket.AF_UNIX) as listener:
                 try:
-                    listener.bind(self._address)
+                    listener.bind(address_of(self._run.path))
                 except OSError:  # there is one, or another process is just starting one
                     self._attach()
                 else:
@@ -87,7 +85,7 @@ class LocalExecutor(Executor):
         self.start()
         self._open.update((launch.attempt, False) for launch in launches)
         for first in range(0, len(launches), _BATCH):
-            tasks = [_request(launch) for launch in launches[first : first + _BATCH]]
+            tasks = [request(launch) for launch in launches[first : first + _BATCH]]
             self._send({"op": "run", "tasks": tasks})
 
     def poll(self, wait: float) -> Sequence[Event]:
@@ -154,7 +152,7 @@ class LocalExecutor(Executor):
         """
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(self._address)
+            connection.connect(address_of(self._run.path))
         except OSError:
             connection.close()
             self._refuse_unreachable_launcher()
@@ -201,7 +199,7 @@ class LocalExecutor(Executor):
         argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, str(package), str(self._run.path)]
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(self._address)
+            connection.connect(address_of(self._run.path))
             self._child = os.posix_spawn(
                 sys.executable,
                 argv,
@@ -236,7 +234,7 @@ class LocalExecutor(Executor):
                 "preload": self._preload,
             },
         }
-        self._send({"op": "hello", "environ": dict(os.environ), "machine": machine, "orders": orders})
+        self._send({"op": "hello", "environ": environment_of_tasks(), "machine": machine, "orders": orders})
 
     def _send(self, message: Mapping[str, Any]) -> None:
         if self._socket is None:
@@ -372,23 +370,3 @@ class LocalExecutor(Executor):
         if pid:
             self._child = 0
         return os.waitstatus_to_exitcode(status)
-
-
-def _request(launch: Launch) -> dict[str, Any]:
-    resources = launch.resources
-    return {
-        "task": launch.attempt.task,
-        "attempt": launch.attempt.number,
-        "argv": launch.argv,
-        "cwd": str(launch.directory),
-        "env": dict(launch.environment),
-        "out": str(launch.stdout),
-        "err": str(launch.stderr),
-        "cores": resources.cores,
-        "threads": resources.threads,
-        "memory": resources.memory,
-        "gpus": resources.gpus,
-        "runtime": None if resources.runtime is None else resources.runtime.total_seconds(),
-        "grace": launch.grace,
-        "priority": launch.priority,
-    }
