@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def run_name(self) -> str:
-        """The campaign's name and 8 hex characters of what will be computed, not of where, how fast or in which order."""
+        """The campaign's name and 8 hex characters of what will be computed, not of where, how fast, in which order."""
         content = sorted([task.name, task.id, sorted(task.dependencies)] for task in self.tasks)
         return f"{self.campaign}-{digest(content)[:8]}"
 

@@ -180,7 +180,7 @@ def test_task_that_ends_while_the_runner_is_dead_is_told_done_and_not_run_again(
 def test_lost_task_is_tried_again_by_itself(tmp_path: Path) -> None:
     (tmp_path / "campaign.toml").write_text(LONG.replace("lost_retries = 0", "lost_retries = 1"))
     runner = start(tmp_path)
-    wait_until(lambda: (tmp_path / "pid").exists())
+    wait_until((tmp_path / "pid").exists)
     wait_until(lambda: states(tmp_path)["a"] == "running")
     os.kill(launcher_of(tmp_path), signal.SIGKILL)
     (tmp_path / "go").touch()

@@ -63,7 +63,7 @@ class Bench:
             stdout=directory / f"{number}.out",
             stderr=directory / f"{number}.err",
             resources=Resources(**resources),
-            **more,
+            **{"grace": 0.3, **more},
         )
 
     def shell(self, script: str, **more: Any) -> Launch:
@@ -127,8 +127,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("socm_like.executors.local.GRACE", 0.3)
+def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.end()
@@ -321,9 +320,8 @@ def test_task_that_leaves_cleanly_at_its_limit_is_still_a_timeout(bench: Bench) 
     assert (end.state, end.detail["exit_code"]) == (TaskState.TIMEOUT, 0)
 
 
-def test_stopped_task_is_ended_at_its_limit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("socm_like.executors.local.GRACE", 1000.0)
-    (end,) = bench.run_to_end(bench.shell("kill -STOP $$", runtime=timedelta(seconds=0.3)))
+def test_stopped_task_is_ended_at_its_limit(bench: Bench) -> None:
+    (end,) = bench.run_to_end(bench.shell("kill -STOP $$", runtime=timedelta(seconds=0.3), grace=1000.0))
     assert (end.state, end.detail["signal"]) == (TaskState.TIMEOUT, 15)
 
 

@@ -137,7 +137,8 @@ class Python:
         attempt = Attempt(name, 1 + sum(known.task == name for known in self.attempts))
         self.attempts.append(attempt)
         logs = (directory / "out", directory / "err")
-        return Launch(attempt, None, directory, *logs, Resources(threads=threads), environment=environment or {})
+        resources = Resources(threads=threads)
+        return Launch(attempt, None, directory, *logs, resources, environment=environment or {}, grace=0.3)
 
     def wait(self, predicate: Callable[[], Any]) -> None:
         for _ in range(6000):
@@ -180,8 +181,7 @@ def error_of(launch: Launch) -> tuple[str, str]:
 
 
 @pytest.fixture
-def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Python]:
-    monkeypatch.setattr("socm_like.executors.local.GRACE", 0.3)
+def python(tmp_path: Path) -> Iterator[Python]:
     python = Python(tmp_path)
     yield python
     python.executor.close()
