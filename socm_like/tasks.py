@@ -133,11 +133,12 @@ class _Resolution:
         stated = source.values.get("outputs")
         declared = stated if isinstance(stated, dict) else _default_outputs(self.campaign.registry[source.kind])
         declared = {output: path.rstrip("/") for output, path in declared.items() if isinstance(path, str)}
-        files = {*declared.values(), source.values.get("metrics"), RESULT}
+        metrics = source.values.get("metrics")
+        files = {*declared.values(), RESULT, *([metrics] if isinstance(metrics, str) and metrics else [])}
         if reference.path in declared or reference.path in files:
             return
         if declared and not any(reference.path.startswith(f"{path}/") for path in declared.values()):
-            allowed = {*declared, *(file for file in files if isinstance(file, str) and file)}
+            allowed = {*declared, *files}
             there = f"it declares: {listed(allowed)}{suggest(reference.path, allowed)}"
             self._fault(entry, key, f"{reference}: {name} leaves no such file; {there}")
         self.expected.setdefault(name, {})[reference.path] = reference.path
@@ -269,8 +270,9 @@ class _Resolution:
     ) -> str:
         """Return the digest of what determines the result; where things lie is replaced by what they are."""
         tokens = {f"{self.store}/{task.folder}": f"output:{task.id}" for task in upstream}
-        files = (*inputs, *path_inputs(workflow, str(self.store)), *workflow.files)
-        tokens.update({str(path): f"sha256:{self._digest(path)}" for path in files})
+        files = {*inputs, *path_inputs(workflow, str(self.store)), *workflow.files}
+        digests = {path: self._digest(path) for path in files}
+        tokens.update({str(path): f"sha256:{found}" for path, found in digests.items()})
         irrelevant = _irrelevant(type(workflow))
         content: dict[str, Any] = {
             "fields": {
@@ -288,7 +290,7 @@ class _Resolution:
                 "kind": workflow.kind,
                 "version": workflow.version,
                 "inputs": sorted(task.id for task in upstream),
-                "files": sorted(self._digest(path) for path in workflow.files),
+                "files": sorted(digests.values()),  # so that a path missed in a field costs a run, not a stale result
             }
         )
 
