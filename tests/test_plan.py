@@ -319,7 +319,7 @@ def test_a_run_is_named_by_what_is_computed_not_by_where_or_how_fast(tmp_path: P
         other = plan_of(tmp_path / "one", CAMPAIGN, setting).run_name
         assert other.startswith("nulls-")
         assert other != name
-    assert plan_of(tmp_path / "one", CAMPAIGN, "campaign.name=other").run_name == "other-7970a0a8"
+    assert plan_of(tmp_path / "one", CAMPAIGN, "campaign.name=other").run_name == "other-a7829f55"
 
 
 def test_planning_writes_nothing(tmp_path: Path) -> None:
