@@ -277,7 +277,7 @@ class _Loader:
         own, children = {}, {}
         allowed = {*RESERVED, *(fields - {*Workflow.model_fields, "kind", "depends"})}
         for child, value in table.items():
-            if not isinstance(value, dict) or child in RESERVED or child in fields:
+            if not isinstance(value, dict) or child == "kind" or child in RESERVED or child in fields:
                 own[child] = value
                 continue
             is_workflow = f"{name}.{child}" in self.registry or "kind" in value or fields & value.keys()

@@ -19,7 +19,7 @@ from socm_like.plan import Plan, upward_ranks
 from socm_like.store import RunDirectory, RunLock
 from socm_like.tasks import Task
 
-POLL = 0.5
+POLL = 0.25
 """Longest wait for news, in seconds; requests and interrupts are looked at in between."""
 AHEAD = 128
 """Attempts handed over beyond the machine's cores, so that no core waits for this process."""
@@ -34,7 +34,7 @@ class Watcher(Protocol):
         """Take note of an event that was journalled and of what its task now amounts to."""
 
     def tick(self) -> None:
-        """Use the chance to draw; called at least twice a second."""
+        """Use the chance to draw; called four times a second."""
 
 
 @dataclass(frozen=True, slots=True)
