@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError
 
 from socm_like.document import Document, KeyPath, dotted, read_document
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
-from socm_like.faults import faults_of, in_order, shown
+from socm_like.faults import environment_problem, faults_of, in_order, shown
 from socm_like.fields import Bytes, Duration, Model
-from socm_like.references import cycles, names_in, split_commands
+from socm_like.references import FILE, OUTPUT, cycles, names_in, split_commands
 from socm_like.registry import Registry
 from socm_like.workflow import Workflow
 
@@ -209,6 +209,8 @@ class _Loader:
             return {}
         for name, value in values.items():
             problem = environment_problem(name, value)
+            if isinstance(value, str) and (OUTPUT in value or FILE in value):
+                problem = f"{value!r} stands for a file of one workflow; write it in [campaign.x.environment]"
             if problem:
                 self._fault(("environment", name), f"environment.{name}: {problem}")
         return values
@@ -374,13 +376,5 @@ def _name_problem(name: str) -> str:
 
 
 def _can_name_folder(name: str) -> bool:
-    return bool(name.strip()) and name.isprintable() and "/" not in name and name[0] not in ".-"
-
-
-def environment_problem(name: str, value: Any) -> str:
-    """Return why a variable cannot be set, or an empty string."""
-    if not isinstance(value, str):
-        return f"write text in quotes, got {shown(value)}"
-    if not name or "=" in name or "\0" in name + value:
-        return "a variable has a name without '=', and no NUL in it"
-    return ""
+    is_short = len(name.encode("utf-8", "replace")) <= 200  # 255 bytes are the limit of most file systems
+    return is_short and bool(name.strip()) and name.isprintable() and "/" not in name and name[0] not in ".-"

@@ -171,12 +171,12 @@ class _Declaration:
                 self.fault(("command",), f"nothing fills {{{name}}}; {known}")
         return tuple(words), tuple(sorted(resolver.inputs))
 
-    def check_files(self, declared: KindTable) -> None:
-        for name, path in declared.outputs.items():
-            if problem := path_problem(path, "output"):
-                self.fault(("outputs", name), f"outputs.{name}: {problem}")
-        if declared.metrics and (problem := path_problem(declared.metrics, "metrics file")):
-            self.fault(("metrics",), f"metrics: {problem}")
+    def environment(self, declared: KindTable) -> tuple[dict[str, str], tuple[Path, ...]]:
+        """Return the variables with ``file://`` resolved, and those files; what is wrong with outputs is noted, too."""
+        for key, problem in contract_problems(declared.model_dump(include={"environment", "outputs", "metrics"})):
+            self.fault(key, f"{'.'.join(map(str, key))}: {problem}")
+        resolved = {name: self._words([value], ("environment", name), "text") for name, value in declared.environment.items()}
+        return {name: words[0] for name, (words, _) in resolved.items()}, tuple(f for _, files in resolved.values() for f in files)
 
     def field(self, name: str, field: FieldTable) -> tuple[Any, Any]:
         """Return the pydantic definition of a field; what is wrong with it is noted."""

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from socm_like.document import KeyPath
 from socm_like.errors import suggest
-from socm_like.faults import branches, is_model, shown
+from socm_like.faults import branches, is_model, path_problem, shown
 from socm_like.fields import FileWords
 from socm_like.workflow import Workflow
 
@@ -40,13 +40,6 @@ class OutputReference:
         if OUTPUT in self.path or FILE in self.prefix or FILE in self.path:
             return f"{self.prefix}{self} holds several references; a word holds one, at its end"
         return path_problem(self.path, "path") if self.path else ""
-
-
-def path_problem(path: str, what: str) -> str:
-    """Return why a path cannot be that of a file inside a task's directory, or an empty string."""
-    if not path.strip("/") or path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        return f"the {what} {path!r} is not inside the task's directory; write a relative path without '..'"
-    return ""
 
 
 def output_reference(word: str) -> OutputReference | None:

@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from socm_like.campaign import Campaign, Entry, environment_problem
+from socm_like.campaign import Campaign, Entry
 from socm_like.declared_kind import DeclaredWorkflow
 from socm_like.document import KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import faults_of, in_order, shown
+from socm_like.faults import contract_problems, faults_of, in_order, path_problem, shown
 from socm_like.fields import NotIdentity
 from socm_like.identity import FileDigests, digest, substitute
-from socm_like.references import OutputReference, Resolver, output_references, path_inputs, path_problem
+from socm_like.references import OutputReference, Resolver, output_references, path_inputs
 from socm_like.registry import RESERVED_KINDS
 from socm_like.resources import Machine, Resources
 from socm_like.workflow import EstimateContext, Workflow
@@ -175,7 +175,7 @@ class _Resolution:
 
         resolver = Resolver(str(self.campaign.document.folder), outputs, reading.inputs)
         values = resolver.resolve(kind, entry.values)
-        for key, problem in (*resolver.problems, *_contract_problems(values)):
+        for key, problem in (*resolver.problems, *contract_problems(values)):
             self._fault(entry, key, f"{'.'.join(map(str, key))}: {problem}")
         try:
             workflow = kind.model_validate(values, context={"from_file": True})
@@ -311,23 +311,10 @@ class _Resolution:
                 self._fault(self.campaign.entries[task.workflow], (), problem)
 
 
-def _contract_problems(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield what is wrong with the variables and files of a table, or of a workflow, though their types are right."""
-    environment, outputs, metrics = values.get("environment"), values.get("outputs"), values.get("metrics")
-    for name, value in environment.items() if isinstance(environment, dict) else ():
-        if problem := environment_problem(name, value):
-            yield ("environment", name), problem
-    for name, path in outputs.items() if isinstance(outputs, dict) else ():
-        if isinstance(path, str) and (problem := path_problem(path, "output")):
-            yield ("outputs", name), problem
-    if isinstance(metrics, str) and metrics and (problem := path_problem(metrics, "metrics file")):
-        yield ("metrics",), problem
-
-
 def _problems(workflow: Workflow, task: Task) -> Iterator[tuple[KeyPath, str]]:
     """Yield what is wrong with what a class makes of its fields: the key it belongs to, and the problem."""
     contract = {"environment": workflow.environment, "outputs": workflow.outputs, "metrics": workflow.metrics}
-    for key, problem in _contract_problems(contract):
+    for key, problem in contract_problems(contract):
         yield key, f"{'.'.join(map(str, key))}: {problem}"
     for word in task.argv or ():
         if not isinstance(word, str) or "\0" in word:
