@@ -279,10 +279,11 @@ class _Loader:
         own, children = {}, {}
         allowed = {*RESERVED, *(fields - {*Workflow.model_fields, "kind", "depends"})}
         for child, value in table.items():
-            if not isinstance(value, dict) or child == "kind" or child in RESERVED or child in fields:
+            is_kind = f"{name}.{child}" in self.registry
+            if not isinstance(value, dict) or child in RESERVED or child in fields or (child == "kind" and not is_kind):
                 own[child] = value
                 continue
-            is_workflow = f"{name}.{child}" in self.registry or "kind" in value or fields & value.keys()
+            is_workflow = is_kind or "kind" in value or fields & value.keys()
             if is_workflow or any(isinstance(inner, dict) for inner in value.values()) or not suggest(child, allowed):
                 children[child] = value
                 continue

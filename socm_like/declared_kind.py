@@ -19,9 +19,9 @@ from pydantic import (
 
 from socm_like.document import Document, KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import faults_of, shown
+from socm_like.faults import contract_problems, faults_of, shown
 from socm_like.fields import Bytes, Duration, Model, NotIdentity, Query
-from socm_like.references import Resolver, output_references, path_problem, split_words
+from socm_like.references import Resolver, output_references, split_words
 from socm_like.resources import ResourcePatch, Resources
 from socm_like.workflow import EstimateContext, Workflow, fill, placeholders
 
@@ -104,8 +104,7 @@ def declare_kind(kind: str, document: Document) -> type[Workflow]:
     declaration = _Declaration(kind, document)
     declared = declaration.table()
     definitions: Any = {name: declaration.field(name, field) for name, field in declared.fields.items()}
-    command, files = declaration.command(declared)
-    declaration.check_files(declared)
+    command, environment, files = declaration.words(declared)
     if declaration.faults:
         raise CampaignError(declaration.faults)
     workflow = create_model(
@@ -114,7 +113,7 @@ def declare_kind(kind: str, document: Document) -> type[Workflow]:
         __doc__=declared.doc or f"Run {declared.command[0]}.",
         outputs=(dict[str, str], Field(default=declared.outputs)),
         metrics=(str, Field(default=declared.metrics)),
-        environment=(dict[str, str], Field(default=declared.environment)),
+        environment=(dict[str, str], Field(default=environment)),
         **definitions,
     )
     workflow.kind = kind
@@ -156,27 +155,25 @@ class _Declaration:
             right["fields"] = {name: field for name, field in fields.items() if ("fields", name) not in lost}
         return KindTable.model_validate({"command": ["?"], **right}, context={"from_file": True})
 
-    def command(self, declared: KindTable) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-        """Return the words with files beside the TOML file made absolute, and those files."""
-        for key, reference in output_references(list(declared.command), ("command",)):
-            self.fault(key, f"{reference}: a kind knows no workflow; make it a field and let the campaign fill it")
+    def words(self, declared: KindTable) -> tuple[tuple[str, ...], dict[str, str], tuple[Path, ...]]:
+        """Return command and variables with files beside the TOML file made absolute, and those files."""
+        contract = declared.model_dump(include={"environment", "outputs", "metrics"})
         resolver = self._resolver()
-        words = resolver.words(declared.command, ("command",))
-        for key, problem in resolver.problems:
+        command = resolver.words(declared.command, ("command",))
+        environment = {
+            name: resolver.words([value], ("environment", name), "text")[0]
+            for name, value in declared.environment.items()
+        }
+        for key, problem in (*resolver.problems, *contract_problems(contract)):
             self.fault(key, f"{'.'.join(map(str, key))}: {problem}")
+        for key, reference in output_references({"command": list(declared.command), **contract}):
+            self.fault(key, f"{reference}: a kind knows no workflow; make it a field and let the campaign fill it")
         fields = self.values.get("fields", {})
-        for name in placeholders(words):
+        for name in placeholders(command):
             if isinstance(fields, dict) and name not in fields:
                 known = f"fields are: {listed(fields)}{suggest(name, fields)}"
                 self.fault(("command",), f"nothing fills {{{name}}}; {known}")
-        return tuple(words), tuple(sorted(resolver.inputs))
-
-    def environment(self, declared: KindTable) -> tuple[dict[str, str], tuple[Path, ...]]:
-        """Return the variables with ``file://`` resolved, and those files; what is wrong with outputs is noted, too."""
-        for key, problem in contract_problems(declared.model_dump(include={"environment", "outputs", "metrics"})):
-            self.fault(key, f"{'.'.join(map(str, key))}: {problem}")
-        resolved = {name: self._words([value], ("environment", name), "text") for name, value in declared.environment.items()}
-        return {name: words[0] for name, (words, _) in resolved.items()}, tuple(f for _, files in resolved.values() for f in files)
+        return tuple(command), environment, tuple(sorted(resolver.inputs))
 
     def field(self, name: str, field: FieldTable) -> tuple[Any, Any]:
         """Return the pydantic definition of a field; what is wrong with it is noted."""

@@ -29,7 +29,7 @@ GROUP = "socm_like.workflows"
 RESERVED_KINDS = ("campaigns",)
 """Folders of the store that hold something else than tasks."""
 
-_KIND = re.compile(r"[^\W_][\w.-]*")
+_KIND = re.compile(r"[^\W_][\w.-]{0,59}")
 
 
 class Registry:
@@ -146,7 +146,7 @@ class Registry:
         if not (isinstance(kind, str) and _KIND.fullmatch(kind)) or kind in RESERVED_KINDS:
             raise PluginError(
                 f"{_origin(workflow)}: {kind!r} cannot name a kind; use letters, digits, '-', '_' and '.', "
-                f"a letter or digit first, and not {' or '.join(RESERVED_KINDS)}"
+                f"a letter or digit first, 60 at most, and not {' or '.join(RESERVED_KINDS)}"
             )
         present = self._classes.get(kind)
         if present is None and kind in self._entry_points:

@@ -298,12 +298,16 @@ metrics = "../m.json"
 environment.A = 3
 nix = 1
 version = 2
+outputs.c = "result.json"
+outputs.d = "{fwhm}.fits"
+environment."B=" = "file://nothing"
+environment.C = "output://w/x"
 """
     inside = "is not inside the task's directory; write a relative path without '..'"
     found = wrong_table(tmp_path, text)
     assert sorted(found, key=lambda fault: int(fault.split(":")[1])) == [
-        "kinds.toml:2: kind.k: output://w/y: a kind knows no workflow; make it a field and let the campaign fill it",
         "kinds.toml:2: kind.k: command.3: no such file: kinds.tom; did you mean 'kinds.toml'?",
+        "kinds.toml:2: kind.k: output://w/y: a kind knows no workflow; make it a field and let the campaign fill it",
         "kinds.toml:2: kind.k: nothing fills {fwh}; fields are: fwhm, lost, right; did you mean 'fwhm'?",
         "kinds.toml:2: kind.k: nothing fills {x}; fields are: fwhm, lost, right",
         "kinds.toml:3: kind.k: fields.fwhm: unknown key 'typ'; allowed: choices, default, doc, ge, gt, identity, le, "
@@ -321,6 +325,11 @@ version = 2
         "kinds.toml:11: kind.k: unknown key 'nix'; allowed: command, doc, environment, fields, metrics, outputs, "
         "resources, restartable, version",
         "kinds.toml:12: kind.k: version: write text in quotes, got 2",
+        "kinds.toml:13: kind.k: outputs.c: result.json is a file of ours; let the program write another",
+        "kinds.toml:14: kind.k: outputs.d: nothing fills {fwhm} here; placeholders are for commands",
+        "kinds.toml:15: kind.k: environment.B=: no such file: nothing",
+        "kinds.toml:15: kind.k: environment.B=: a variable has a name without '=', and no NUL in it",
+        "kinds.toml:16: kind.k: output://w/x: a kind knows no workflow; make it a field and let the campaign fill it",
     ]
 
 

@@ -424,7 +424,7 @@ print(*Registry.load(), registered_workflows["mine"].__name__)
     assert (done.stdout, done.stderr) == (" ".join([*sorted([*SHIPPED, "mine"]), "Mine\n"]), "")
 
 
-@pytest.mark.parametrize("kind", ["", "a/b", "..", ".x", "-x", "a b", "a\n", "campaigns", 3])
+@pytest.mark.parametrize("kind", ["", "a/b", "..", ".x", "-x", "a b", "a\n", "campaigns", "x" * 61, 3])
 def test_a_kind_must_be_able_to_name_a_folder_of_the_store(kind: Any) -> None:
     class Thing(Workflow):
         pass
@@ -434,7 +434,7 @@ def test_a_kind_must_be_able_to_name_a_folder_of_the_store(kind: Any) -> None:
     place = f"{Thing.__module__}:{Thing.__qualname__}"
     assert str(caught.value) == (
         f"{place}: {kind!r} cannot name a kind; use letters, digits, '-', '_' and '.', a letter or digit first, "
-        "and not campaigns"
+        "60 at most, and not campaigns"
     )
 
 
