@@ -19,7 +19,7 @@ from pydantic import (
 
 from socm_like.document import Document, KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import contract_problems, faults_of, shown
+from socm_like.faults import Location, contract_problems, faults_of, shown
 from socm_like.fields import Bytes, Duration, Model, NotIdentity, Query
 from socm_like.references import Resolver, output_references, split_words
 from socm_like.resources import ResourcePatch, Resources
@@ -148,22 +148,15 @@ class _Declaration:
             self.fault(key, message)
         if not isinstance(self.values, dict):
             raise CampaignError(self.faults)
-        right = {name: value for name, value in self.values.items() if (name,) not in {key[:1] for key, _ in wrong}}
-        fields = self.values.get("fields")
-        if isinstance(fields, dict):
-            lost = {key[:2] for key, _ in wrong}
-            right["fields"] = {name: field for name, field in fields.items() if ("fields", name) not in lost}
-        return KindTable.model_validate({"command": ["?"], **right}, context={"from_file": True})
+        right = {"command": ["?"], **_without(self.values, {key[:2] for key, _ in wrong})}
+        return KindTable.model_validate(right, context={"from_file": True})
 
     def words(self, declared: KindTable) -> tuple[tuple[str, ...], dict[str, str], tuple[Path, ...]]:
         """Return command and variables with files beside the TOML file made absolute, and those files."""
         contract = declared.model_dump(include={"environment", "outputs", "metrics"})
         resolver = self._resolver()
-        command = resolver.words(declared.command, ("command",))
-        environment = {
-            name: resolver.words([value], ("environment", name), "text")[0]
-            for name, value in declared.environment.items()
-        }
+        command = resolver.value(list(declared.command), ("command",), "word")
+        environment = resolver.value(declared.environment, ("environment",), "text")
         for key, problem in (*resolver.problems, *contract_problems(contract)):
             self.fault(key, f"{'.'.join(map(str, key))}: {problem}")
         for key, reference in output_references({"command": list(declared.command), **contract}):
@@ -209,12 +202,9 @@ class _Declaration:
         default, key = field.default, ("fields", name, "default")
         if field.type in ("path", "list[path]"):
             resolver = self._resolver()
-            single = isinstance(default, str)
-            if single or (isinstance(default, list) and all(isinstance(item, str) for item in default)):
-                words = resolver.words([default] if single else default, key, "path")
-                default = words[0] if single else words
-            for _, problem in resolver.problems:
-                self.fault(key, f"{'.'.join(key)}: {problem}")
+            default = resolver.value(default, key, "path")
+            for place, problem in resolver.problems:
+                self.fault(place, f"{'.'.join(map(str, place))}: {problem}")
         return self._valid(key, annotation, default)
 
     def _valid(self, key: KeyPath, annotation: Any, value: Any) -> Any:
@@ -230,6 +220,16 @@ class _Declaration:
 
     def _resolver(self) -> Resolver:
         return Resolver(str(self.document.folder), lambda reference: [str(reference)])
+
+
+def _without(values: Mapping[str, Any], lost: set[Location]) -> dict[str, Any]:
+    """Return a table without some of its keys, and its sub-tables without some of theirs."""
+    left = {}
+    for name, value in values.items():
+        inner = {key[1] for key in lost if key[0] == name and len(key) > 1}
+        if (name,) not in lost and (not inner or isinstance(value, dict)):
+            left[name] = {key: item for key, item in value.items() if key not in inner} if inner else value
+    return left
 
 
 def _wrong_name(name: str) -> str:

@@ -136,13 +136,10 @@ class Resolver:
 
     def resolve(self, workflow: type[Workflow], values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the table with every word resolved as far as that goes; command lines have been split."""
-        return {name: self._value(value, (name,), *_reading(workflow, name)) for name, value in values.items()}
+        return {name: self.value(value, (name,), *_reading(workflow, name)) for name, value in values.items()}
 
-    def words(self, words: Sequence[str], key: KeyPath, role: str = "word") -> list[str]:
-        """Return a list of words resolved: of a command line, or with the role ``path`` plain paths."""
-        return [found for index, word in enumerate(words) for found in self._word(word, (*key, index), role)]
-
-    def _value(self, value: Any, key: KeyPath, role: str, annotation: Any) -> Any:
+    def value(self, value: Any, key: KeyPath, role: str, annotation: Any = None) -> Any:
+        """Return a value with every word in it resolved, read as the role says: ``path``, ``word`` or ``text``."""
         if isinstance(value, str):
             words = self._word(value, key, role)
             if len(words) > 1:
@@ -155,11 +152,11 @@ class Resolver:
                 if isinstance(item, str):
                     items.extend(self._word(item, (*key, index), role))
                 else:
-                    items.append(self._value(item, (*key, index), role, _item_type(annotation)))
+                    items.append(self.value(item, (*key, index), role, _item_type(annotation)))
             return items
         if isinstance(value, dict):
             return {
-                name: self._value(item, (*key, name), *_reading_inside(annotation, name, role))
+                name: self.value(item, (*key, name), *_reading_inside(annotation, name, role))
                 for name, item in value.items()
             }
         return value

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from real_runs import campaign
 
 CAMPAIGNS = Path(__file__).parent.parent / "campaigns"
-CAMPAIGN = [sys.executable, "-m", "socm_like.cli"]
-
-
-def campaign(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CAMPAIGN, *words], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.parametrize("file", sorted(CAMPAIGNS.glob("*/campaign.toml")), ids=lambda path: path.parent.name)
@@ -25,7 +19,7 @@ def test_every_example_can_be_planned_and_says_what_to_expect(file: Path, tmp_pa
 
 @pytest.mark.slow
 def test_nist_campaign_reaches_the_certified_values_from_both_starts(tmp_path: Path) -> None:
-    answer = campaign(tmp_path, "submit", str(CAMPAIGNS / "nist" / "campaign.toml"))
+    answer = campaign(tmp_path, "submit", str(CAMPAIGNS / "nist" / "campaign.toml"), timeout=900)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
     rows = json.loads(campaign(tmp_path, "results", "--json").stdout)

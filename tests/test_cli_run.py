@@ -7,20 +7,12 @@ import os
 import pty
 import re
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-CAMPAIGN = [sys.executable, "-m", "socm_like.cli"]
-
-
-def campaign(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CAMPAIGN, *words], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+from real_runs import CAMPAIGN, campaign, start, states, wait_until
 
 
 def on_a_terminal(folder: Path, *words: str) -> tuple[int, str]:
@@ -41,18 +33,6 @@ def on_a_terminal(folder: Path, *words: str) -> tuple[int, str]:
         drawn += piece
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), drawn.decode()
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def states(folder: Path) -> dict[str, str]:
-    answer = json.loads(campaign(folder, "status", "--json").stdout)
-    return {task["task"]: task["state"] for task in answer["tasks"]}
 
 
 LIVE = """
@@ -118,7 +98,7 @@ depends_on = ["a"]
 @contextmanager
 def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     (folder / "campaign.toml").write_text(TWO)
-    process = subprocess.Popen([*CAMPAIGN, "submit"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(folder)
     try:
         wait_until((folder / "on").exists)
         yield process

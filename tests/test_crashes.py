@@ -7,38 +7,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-CAMPAIGN = [sys.executable, "-m", "socm_like.cli"]
-
-
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*CAMPAIGN, "submit"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def status(folder: Path) -> dict[str, Any]:
-    answer = subprocess.run([*CAMPAIGN, "status", "--json"], cwd=folder, capture_output=True, check=False, timeout=60)
-    shape: dict[str, Any] = json.loads(answer.stdout)
-    return shape
-
-
-def states(folder: Path) -> dict[str, str]:
-    return {task["task"]: task["state"] for task in status(folder)["tasks"]}
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+from real_runs import campaign, start, states, status, wait_until
 
 
 def launcher_of(folder: Path) -> int:
@@ -65,9 +40,7 @@ def test_runner_killed_twenty_times_loses_nothing_and_repeats_nothing(tmp_path: 
         runner.wait()
         _check_status_while_dead(tmp_path)
 
-    final = subprocess.run(
-        [*CAMPAIGN, "submit"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
+    final = campaign(tmp_path, "submit")
 
     assert final.returncode == 0, final.stdout + final.stderr
     assert Counter(states(tmp_path).values()) == {"done": 200}
@@ -119,7 +92,7 @@ def is_gone(pid: int) -> bool:
 
 def retry_succeeds(folder: Path) -> None:
     (folder / "go").touch()
-    answer = subprocess.run([*CAMPAIGN, "retry"], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    answer = campaign(folder, "retry")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert states(folder) == {"a": "done", "b": "done"}
 
@@ -155,7 +128,7 @@ def test_killed_runner_and_launcher_leave_a_lost_task_that_status_tells(tmp_path
     assert states(tmp_path) == {"a": "lost", "b": "blocked"}
     assert status(tmp_path)["state"] == "interrupted"
     (tmp_path / "go").touch()
-    again = subprocess.run([*CAMPAIGN, "submit"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    again = campaign(tmp_path, "submit")
     assert is_gone(task)
     assert again.returncode in (0, 1)
     retry_succeeds(tmp_path)
@@ -170,7 +143,7 @@ def test_task_that_ends_while_the_runner_is_dead_is_told_done_and_not_run_again(
     wait_until(partial(is_gone, task))
     wait_until(lambda: states(tmp_path)["a"] == "done")
 
-    again = subprocess.run([*CAMPAIGN, "submit"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    again = campaign(tmp_path, "submit")
 
     assert again.returncode == 0
     assert "is gone; going on with long-" in again.stderr

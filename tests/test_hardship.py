@@ -10,25 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-CAMPAIGN = [sys.executable, "-m", "socm_like.cli"]
+from real_runs import campaign
 
 
 def submit(folder: Path, script: str, extra: str = "", *words: str) -> subprocess.CompletedProcess[str]:
     command = json.dumps(["sh", "-c", script])
     text = f'[campaign]\nname = "hard"\n[campaign.a]\nkind = "command"\ncommand = {command}\n{extra}\n'
-    (folder / "campaign.toml").write_text(text)
-    return run(folder, "submit", *words)
-
-
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CAMPAIGN, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False, errors="strict"
-    )
+    return campaign(folder, "submit", *words, text=text)
 
 
 def task(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(folder, "status", "--json").stdout)["tasks"][0]
+    found: dict[str, Any] = json.loads(campaign(folder, "status", "--json").stdout)["tasks"][0]
     return found
 
 
@@ -52,7 +44,7 @@ def test_full_disk_is_one_clear_message_and_the_run_goes_on_when_there_is_room(t
     assert full.returncode == 1
     assert "No space left on device; make room or fix the permissions, then submit again" in full.stderr
     assert "Traceback" not in full.stderr
-    assert run(tmp_path, "submit").returncode == 0
+    assert campaign(tmp_path, "submit").returncode == 0
 
 
 def test_read_only_store_is_one_clear_message(tmp_path: Path) -> None:
@@ -83,7 +75,7 @@ def test_task_that_prints_a_gigabyte_is_done_and_its_log_can_be_looked_at(tmp_pa
     assert answer.returncode == 0
     (log,) = tmp_path.glob("runs/campaigns/*/logs/a/a.1.out")
     assert log.stat().st_size == 1_000_000_000 + len("\nthe end\n")
-    assert run(tmp_path, "logs", "a", "--out", "--tail", "1").stdout == "the end\n"
+    assert campaign(tmp_path, "logs", "a", "--out", "--tail", "1").stdout == "the end\n"
     log.unlink()
 
 
@@ -121,7 +113,7 @@ def test_task_over_its_runtime_ends_as_timeout_though_it_ignores_sigterm(tmp_pat
 def test_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     text = '[campaign]\nname = "hard"\n[campaign.a]\nkind = "command"\ncommand = ["no-such-program"]\n'
     (tmp_path / "campaign.toml").write_text(text)
-    assert run(tmp_path, "submit").returncode == 1
+    assert campaign(tmp_path, "submit").returncode == 1
     found = task(tmp_path)
     assert found["state"] == "failed"
     assert "program not found: 'no-such-program'" in found["reason"]

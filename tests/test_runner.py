@@ -7,33 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-CAMPAIGN = [sys.executable, "-m", "socm_like.cli"]
-
-
-def campaign(folder: Path, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    if text is not None:
-        (folder / "campaign.toml").write_text(text)
-    return subprocess.run([*CAMPAIGN, *words], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-
-
-def status(folder: Path) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(campaign(folder, "status", "--json").stdout)
-    return answer
-
-
-def states(folder: Path) -> dict[str, str]:
-    return {task["task"]: task["state"] for task in status(folder)["tasks"]}
-
-
-def reasons(folder: Path) -> dict[str, str]:
-    return {task["task"]: task["reason"] for task in status(folder)["tasks"]}
+from real_runs import CAMPAIGN, campaign, reasons, start, states, status, wait_until
 
 
 def one(script: str, name: str = "one", extra: str = "") -> str:
@@ -266,10 +243,10 @@ def test_interrupt_cancels_journals_and_leaves_nothing_behind(tmp_path: Path, nu
     depends_on = ["long"]
     """
     (tmp_path / "campaign.toml").write_text(text)
-    process = subprocess.Popen([*CAMPAIGN, "submit"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    _wait_for(tmp_path / "pid")
+    process = start(tmp_path)
+    wait_until((tmp_path / "pid").exists)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.wait(60)
 
     assert process.returncode == 1
     assert states(tmp_path) == {"long": "cancelled", "later": "cancelled"}
@@ -283,10 +260,10 @@ def test_what_was_cancelled_starts_again_when_submitted_again(tmp_path: Path) ->
     text = one("touch ../../../on; sleep $(cat ../../../time)")
     (tmp_path / "time").write_text("600")
     (tmp_path / "campaign.toml").write_text(text)
-    process = subprocess.Popen([*CAMPAIGN, "submit"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    _wait_for(tmp_path / "on")
+    process = start(tmp_path)
+    wait_until((tmp_path / "on").exists)
     assert campaign(tmp_path, "cancel").returncode == 0
-    process.communicate(timeout=60)
+    process.wait(60)
     assert states(tmp_path) == {"a": "cancelled"}
     (tmp_path / "time").write_text("0")
 
@@ -297,13 +274,13 @@ def test_what_was_cancelled_starts_again_when_submitted_again(tmp_path: Path) ->
 def test_second_submit_says_who_holds_the_run(tmp_path: Path) -> None:
     text = one("touch ../../../on; sleep 600")
     (tmp_path / "campaign.toml").write_text(text)
-    first = subprocess.Popen([*CAMPAIGN, "submit"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    _wait_for(tmp_path / "on")
+    first = start(tmp_path)
+    wait_until((tmp_path / "on").exists)
 
     second = campaign(tmp_path, "submit")
 
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=60)
+    first.wait(60)
     assert second.returncode == 2
     (run,) = (tmp_path / "runs/campaigns").iterdir()
     assert f"{run.name} is held by process {first.pid} on " in second.stderr
@@ -318,7 +295,7 @@ def test_detached_submit_returns_at_once_and_the_run_goes_on(tmp_path: Path) -> 
     (tmp_path / "go").touch()
 
     (run,) = (tmp_path / "runs/campaigns").iterdir()
-    _wait_until(lambda: not (run / "lock").exists())
+    wait_until(lambda: not (run / "lock").exists())
     assert states(tmp_path) == {"a": "done"}
 
 
@@ -356,17 +333,6 @@ def test_names_with_spaces_and_unicode_work_from_end_to_end(tmp_path: Path) -> N
     assert answer.returncode == 0, answer.stderr
     assert states(folder) == {"carte du ciel": "done", "suite": "done"}
     assert campaign(folder, "logs", "suite", "--out").stdout == "☀\n"
-
-
-def _wait_for(path: Path) -> None:
-    _wait_until(path.exists)
-
-
-def _wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_python_of_a_task_is_the_one_campaign_is_installed_with(tmp_path: Path) -> None:

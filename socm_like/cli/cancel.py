@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from socm_like.cli.options import run_argument, store_option
+from socm_like.cli.loading import find_plan
+from socm_like.cli.options import run_argument, store_option, task_option
 from socm_like.cli.running import run_session
-from socm_like.errors import StoreError, UsageError, suggest
+from socm_like.errors import StoreError
 from socm_like.journal import read_events, replay
-from socm_like.plan import read_plan
 from socm_like.runner import write_request
-from socm_like.store import RunDirectory, find_run, read_holder
+from socm_like.store import RunDirectory, read_holder
 from socm_like.submission import open_run
 
 PATIENCE = 60.0
@@ -22,25 +22,20 @@ PATIENCE = 60.0
 
 @click.command("cancel")
 @run_argument
-@click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only this task; may be repeated.")
+@task_option
 @store_option
 def command(run: str | None, tasks: tuple[str, ...], store: Path) -> None:
     """End a run, or some of its tasks.
 
     RUN is the latest by default. Submitting the campaign again goes on from there.
     """
-    directory = find_run(store, run)
-    plan = read_plan(directory.read_plan())
-    names = {task.name for task in plan.tasks}
-    for task in tasks:
-        if task not in names:
-            raise UsageError(f"{directory.name} has no task {task!r}{suggest(task, names)}")
+    directory, plan = find_plan(store, run, tasks)
     write_request(directory, tasks)
     if read_holder(directory) is None:
         with open_run(plan) as session:
             run_session(plan, session)
         return
-    _wait(directory, set(tasks or names))
+    _wait(directory, set(tasks or [task.name for task in plan.tasks]))
     click.echo(f"{directory.name}: cancelled")
 
 

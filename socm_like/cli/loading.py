@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from socm_like.campaign import Campaign, load_campaign
-from socm_like.errors import CampaignError
+from socm_like.errors import UsageError, suggest
 from socm_like.identity import FileDigests
-from socm_like.plan import Plan, make_plan
+from socm_like.plan import Plan, make_plan, read_plan
 from socm_like.resources import detect_machine
+from socm_like.store import RunDirectory, find_run
 
 
 def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tuple[Plan, FileDigests]:
@@ -29,6 +30,20 @@ def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tu
         gc.enable()
 
 
+def find_plan(store: Path, run: str | None, tasks: Sequence[str]) -> tuple[RunDirectory, Plan]:
+    """Return a run and its plan.
+
+    Raises UsageError when there is no such run, or when it has none of the tasks named.
+    """
+    directory = find_run(store, run)
+    plan = read_plan(directory.read_plan())
+    names = {task.name for task in plan.tasks}
+    for task in tasks:
+        if task not in names:
+            raise UsageError(f"{directory.name} has no task {task!r}{suggest(task, names)}")
+    return directory, plan
+
+
 def store_of(campaign: Campaign, store: Path | None) -> Path:
     """Return the store: the option, else the setting beside the campaign file, else ``./runs``."""
     if store is not None:
@@ -36,8 +51,3 @@ def store_of(campaign: Campaign, store: Path | None) -> Path:
     if campaign.settings.store is not None:
         return (campaign.document.path.absolute().parent / campaign.settings.store).absolute()
     return Path("runs").absolute()
-
-
-def count_of(error: CampaignError) -> str:
-    """Return ``3 faults`` or ``1 fault``."""
-    return f"{len(error.faults)} fault{'s' if len(error.faults) != 1 else ''}"

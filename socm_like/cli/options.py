@@ -57,3 +57,10 @@ def campaign_argument(function: _F) -> _F:
 def json_option(function: _F) -> _F:
     """Add ``--json``, as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def task_option(function: _F) -> _F:
+    """Add ``--task``, as ``tasks``: some tasks of a run instead of all."""
+    return click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only this task; may be repeated.")(
+        function
+    )
