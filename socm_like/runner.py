@@ -161,12 +161,19 @@ class Runner:
     # launching
 
     def _launch(self) -> None:
-        """Hand over as many ready tasks as the machine can take soon, with their intent on disk first."""
-        room = len(self.plan.machine.cores) + AHEAD - len(self._in_flight)
-        if room < AHEAD // 2:  # hand over in large pieces: each costs a sync
-            room = 0
+        """Hand over as many ready tasks as the machine can take soon."""
+        cores = len(self.plan.machine.cores)
+        room = cores + AHEAD - len(self._in_flight)
+        if len(self._in_flight) < cores:  # cores idle: a few at once, the rest while those run
+            room -= self._hand_over(cores - len(self._in_flight))
+        if room >= AHEAD // 2:  # hand over in large pieces: each costs a sync
+            self._hand_over(room)
+        self._write(commit=time.monotonic() - self._committed > COMMIT)
+
+    def _hand_over(self, room: int) -> int:
+        """Hand over ready tasks with their intent on disk first; return how many."""
         launches = []
-        while self._ready and room > 0 and not self._cancelling:
+        while self._ready and len(launches) < room and not self._cancelling:
             _, _, name = heapq.heappop(self._ready)
             task = self.tasks[name]
             if self.records[name].state.is_final:
@@ -181,10 +188,10 @@ class Runner:
                 self._same[task.id] = []
                 self._in_flight.add(name)
                 self._note(name, TaskState.QUEUED)
-                room -= 1
-        self._write(commit=bool(launches) or time.monotonic() - self._committed > COMMIT)
         if launches:
+            self._write(commit=True)
             self._engine().submit(launches)
+        return len(launches)
 
     def _prepare(self, task: Task) -> Launch:
         partial = self._partial(task)
