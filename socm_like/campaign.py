@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError
 
 from socm_like.document import Document, KeyPath, dotted, read_document
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
-from socm_like.faults import environment_problem, faults_of, in_order, shown
+from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Bytes, Duration, Model
-from socm_like.references import FILE, OUTPUT, cycles, names_in, split_commands
+from socm_like.references import FILE, OUTPUT, cycles, environment_problem, names_in, split_commands
 from socm_like.registry import Registry
 from socm_like.workflow import Workflow
 
@@ -199,8 +199,8 @@ class _Loader:
         if settings.resource != "local":
             self._fault(("campaign", "resource"), f"unknown resource {settings.resource!r}; allowed: local")
         if "name" in settings.model_fields_set and not _can_name_folder(settings.name):
-            found = f"{shown(settings.name)} cannot name a folder"
-            self._fault(("campaign", "name"), f"{found}; write printable text without '/', no '.' or '-' first")
+            rule = "use printable text without '/', 200 bytes at most, and no '.' or '-' first"
+            self._fault(("campaign", "name"), f"{shown(settings.name)} cannot name a folder; {rule}")
         return settings, tables
 
     def _environment(self, values: Any) -> Mapping[str, str]:

@@ -19,9 +19,9 @@ from pydantic import (
 
 from socm_like.document import Document, KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import Location, contract_problems, faults_of, shown
+from socm_like.faults import Location, faults_of, shown
 from socm_like.fields import Bytes, Duration, Model, NotIdentity, Query
-from socm_like.references import Resolver, output_references, split_words
+from socm_like.references import Resolver, contract_problems, output_references, split_words
 from socm_like.resources import ResourcePatch, Resources
 from socm_like.workflow import EstimateContext, Workflow, fill, placeholders
 

@@ -1,9 +1,9 @@
-"""What is wrong with a table, in our words: pydantic's findings, and what types alone do not show."""
+"""Pydantic's findings in our words: what was found, what is allowed, what was probably meant."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import date, time
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,12 +11,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from socm_like.errors import Fault, listed, suggest
-from socm_like.workflow import placeholders
 
 Location = tuple[str | int, ...]
-
-OWN_FILES = ("task.json", "result.json", "error.json")
-"""What we ourselves write into the directory of a task."""
 
 _WANTED = {
     "bool_parsing": "true or false",
@@ -80,7 +76,7 @@ def _message(fault: Any, location: Location, model: type[BaseModel]) -> str:
     match fault["type"]:
         case "extra_forbidden":
             allowed = _keys(model, location[:-1])
-            text = f"unknown key {last!r}; allowed: {listed(allowed)}{suggest(last, allowed)}"
+            text = f"unknown key {shown(last)}; allowed: {listed(allowed)}{suggest(last, allowed)}"
             return _prefixed(location[:-1], text)
         case "missing":
             return f"the required key {'.'.join(map(str, location))!r} is missing"
@@ -160,43 +156,6 @@ def shown(value: Any) -> str:
         case _:
             text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def path_problem(path: str, what: str) -> str:
-    """Return why a path cannot be that of a file inside a task's directory, or an empty string."""
-    if not path.strip("/") or path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        return f"the {what} {path!r} is not inside the task's directory; write a relative path without '..'"
-    return ""
-
-
-def environment_problem(name: str, value: Any) -> str:
-    """Return why a variable cannot be set, or an empty string."""
-    if not isinstance(value, str):
-        return f"write text in quotes, got {shown(value)}"
-    if not name or "=" in name or "\0" in name + value:
-        return "a variable has a name without '=', and no NUL in it"
-    return ""
-
-
-def contract_problems(values: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    """Yield what is wrong with the variables and files of a table that the types of its values do not show."""
-    environment, outputs, metrics = values.get("environment"), values.get("outputs"), values.get("metrics")
-    for name, value in environment.items() if isinstance(environment, dict) else ():
-        if problem := environment_problem(name, value):
-            yield ("environment", name), problem
-    for name, path in outputs.items() if isinstance(outputs, dict) else ():
-        if isinstance(path, str) and (problem := _output_problem(path, "output")):
-            yield ("outputs", name), problem
-    if isinstance(metrics, str) and metrics and (problem := _output_problem(metrics, "metrics file")):
-        yield ("metrics",), problem
-
-
-def _output_problem(path: str, what: str) -> str:
-    if path in OWN_FILES:
-        return f"{path} is a file of ours; let the program write another"
-    if names := placeholders((path,)):
-        return f"nothing fills {{{names[0]}}} here; placeholders are for commands"
-    return path_problem(path, what)
 
 
 def in_order(faults: Iterable[Fault]) -> list[Fault]:

@@ -87,6 +87,11 @@ def _ends_inside_path(text: str, end: int) -> bool:
     return "/" in text[begin:end] and not is_scheme
 
 
+def digest_cache(store: Path) -> Path:
+    """Return where a store remembers the digests of files."""
+    return store / ".cache" / "digests.json"
+
+
 class FileDigests:
     """sha256 of files and folders, remembered by device, inode, size and the times of the last change.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from os.path import exists, isdir
 from pathlib import Path
 from typing import Any
 
+from socm_like.contract import RESULT, broken_contract, read_regular
+from socm_like.identity import FileDigests
 from socm_like.journal import Event, TaskState, store_errors
-from socm_like.tasks import RESULT, Task
+from socm_like.tasks import Task
 
 SCHEMA = 1
 ERROR = "error.json"
@@ -27,8 +28,8 @@ def find_result(task: Task, store: Path) -> Mapping[str, Any] | None:
     if not os.access(f"{folder}/{RESULT}", os.F_OK):  # much the commonest, and cheaper than an exception
         return None
     try:
-        result: Mapping[str, Any] = json.loads(_read(f"{folder}/{RESULT}"))
-    except (OSError, ValueError):  # absent, or cut short by a crash of the machine: either way not a result
+        result: Mapping[str, Any] = json.loads(read_regular(f"{folder}/{RESULT}"))
+    except (OSError, ValueError, RecursionError):  # cut short by a crash of the machine, or no result of ours
         return None
     if not isinstance(result, dict) or result.get("id") != task.id:
         return None
@@ -56,7 +57,21 @@ def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
         _write(f"{partial}/task.json", _DUMP(description))
 
 
-def conclude(task: Task, event: Event, started: str | None, partial: str, store: Path) -> Event:
+def changed_input(task: Task, digests: FileDigests) -> str:
+    """Return which input is no longer what the task's identity says it is, or an empty string."""
+    for path, expected in task.inputs.items():
+        try:
+            found = digests.of(Path(path))
+        except OSError as error:
+            return f"its input {path} cannot be read any more: {error.strerror}; submit again"
+        if found != expected:
+            return f"its input {path} has changed since the campaign was submitted; submit again"
+    return ""
+
+
+def conclude(
+    task: Task, event: Event, started: str | None, partial: str, *, store: Path, digests: FileDigests
+) -> Event:
     """Return the final event of an attempt: ``done`` only when every part of the contract holds.
 
     The executor says how the process ended; what it left decides the rest. On success the directory is moved to
@@ -69,7 +84,8 @@ def conclude(task: Task, event: Event, started: str | None, partial: str, store:
     if find_result(task, store) is not None:  # moved by a runner that died before it wrote so, or by another run
         shutil.rmtree(partial, ignore_errors=True)
         return event
-    problem, metrics = _check(task, partial)
+    problem, metrics = broken_contract(partial, task.outputs, task.metrics, runs_python=task.argv is None)
+    problem = problem or changed_input(task, digests)
     if problem:
         return Event(event.at, event.task, event.attempt, TaskState.INVALID, {**event.detail, "reason": problem})
     content = {
@@ -92,50 +108,18 @@ def conclude(task: Task, event: Event, started: str | None, partial: str, store:
     return event
 
 
-def _check(task: Task, partial: str) -> tuple[str, Any]:
-    """Return what breaks the declared contract, or an empty string and the metrics."""
-    for name, path in task.outputs.items():
-        if not exists(f"{partial}/{path}"):
-            label = path if name == path else f"{path} ({name})"
-            return f"the declared output {label} is missing", None
-    if task.argv is None:
-        return _metrics(f"{partial}/{RESULT}", RESULT, "metrics")
-    return _metrics(f"{partial}/{task.metrics}", task.metrics, None) if task.metrics else ("", {})
-
-
-def _metrics(path: str, name: str, key: str | None) -> tuple[str, Any]:
-    """Return what is wrong with a file of metrics, or an empty string and the metrics."""
-    try:
-        metrics = json.loads(_read(path))
-    except FileNotFoundError:
-        return f"the declared metrics file {name} is missing", None
-    except (ValueError, OSError) as error:
-        return f"{name} is not JSON: {error}", None
-    metrics = metrics.get(key) if key and isinstance(metrics, dict) else metrics
-    if not isinstance(metrics, dict):
-        return f"{name} holds {type(metrics).__name__}, not a table of metrics", None
-    wrong = next(_not_finite(metrics), None)
-    return (f"the metric {wrong} is not a finite number", None) if wrong else ("", metrics)
-
-
-def _not_finite(value: Any, name: str = "") -> Iterator[str]:
-    """Yield the dotted names of NaN and infinite numbers."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield name
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _not_finite(item, f"{name}.{key}" if name else key)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _not_finite(item, f"{name}[{index}]")
-
-
 def _python_failure(event: Event, partial: str) -> Event:
     """Return the failure with the reason the task itself gave, if it lived to give one."""
     try:
-        error = json.loads(_read(f"{partial}/{ERROR}"))
+        error = json.loads(read_regular(f"{partial}/{ERROR}"))
         state, reason = TaskState(error["state"]), str(error["reason"])
-    except (OSError, ValueError, KeyError, TypeError):  # it died without a word; the executor's reason stands
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # it died without a word; the executor's reason stands
         return event
     return Event(event.at, event.task, event.attempt, state, {**event.detail, "reason": reason})
 
@@ -152,11 +136,6 @@ def _move(partial: str, folder: str) -> None:
         os.rename(folder, old)
         os.rename(partial, folder)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _write(path: str, text: str) -> None:

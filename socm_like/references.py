@@ -1,4 +1,4 @@
-"""Words of a campaign file that stand for files: ``output://workflow/path``, ``file://path``, relative paths."""
+"""Words of a campaign file that stand for files: ``output://workflow/path``, ``file://path``, paths, outputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from typing import Any, get_args, get_origin
 
 from socm_like.document import KeyPath
 from socm_like.errors import suggest
-from socm_like.faults import branches, is_model, path_problem, shown
+from socm_like.faults import branches, is_model, shown
 from socm_like.fields import FileWords
-from socm_like.workflow import Workflow
+from socm_like.workflow import Workflow, placeholders
 
 OUTPUT = "output://"
 FILE = "file://"
+
+OWN_FILES = ("task.json", "result.json", "error.json")
+"""What we ourselves write into the directory of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +272,40 @@ def _mentions_model(annotation: Any) -> bool:
 
 def _mentions_path(annotation: Any) -> bool:
     return annotation is Path or any(_mentions_path(part) for part in get_args(annotation))
+
+
+def path_problem(path: str, what: str) -> str:
+    """Return why a path cannot be that of a file inside a task's directory, or an empty string."""
+    if not path.strip("/") or path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        return f"the {what} {path!r} is not inside the task's directory; write a relative path without '..'"
+    return ""
+
+
+def environment_problem(name: str, value: Any) -> str:
+    """Return why a variable cannot be set, or an empty string."""
+    if not isinstance(value, str):
+        return f"write text in quotes, got {shown(value)}"
+    if not name or "=" in name or "\0" in name + value:
+        return "a variable has a name without '=', and no NUL in it"
+    return ""
+
+
+def contract_problems(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what is wrong with the variables and files of a table that the types of its values do not show."""
+    environment, outputs, metrics = values.get("environment"), values.get("outputs"), values.get("metrics")
+    for name, value in environment.items() if isinstance(environment, dict) else ():
+        if problem := environment_problem(name, value):
+            yield ("environment", name), problem
+    for name, path in outputs.items() if isinstance(outputs, dict) else ():
+        if isinstance(path, str) and (problem := _output_problem(path, "output")):
+            yield ("outputs", name), problem
+    if isinstance(metrics, str) and metrics and (problem := _output_problem(metrics, "metrics file")):
+        yield ("metrics",), problem
+
+
+def _output_problem(path: str, what: str) -> str:
+    if path in OWN_FILES:
+        return f"{path} is a file of ours; let the program write another"
+    if names := placeholders((path,)):
+        return f"nothing fills {{{names[0]}}} here; placeholders are for commands"
+    return path_problem(path, what)

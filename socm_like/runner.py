@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from socm_like.errors import StoreError
 from socm_like.executors.base import Attempt, Executor, Launch
+from socm_like.identity import FileDigests, digest_cache
 from socm_like.journal import Event, Journal, Record, TaskState, event_at, replay, store_errors
-from socm_like.outcome import conclude, find_result, prepare
+from socm_like.outcome import changed_input, conclude, find_result, prepare
 from socm_like.plan import Plan, upward_ranks
 from socm_like.store import RunDirectory, RunLock
 from socm_like.tasks import Task
@@ -94,18 +96,22 @@ class Runner:
         self._executor: Executor | None = None
         self._cancelling = False
         self._folders: set[str] = set()
-        self._store = str(self.plan.store)
-        self._suffix = f"{self.run.name[-8:]}.partial"
+        self._digests = FileDigests(digest_cache(self.plan.store))
         self._grace = self.plan.execution.grace.total_seconds()
         self._looked_at_requests = 0.0
 
-    def go(self, retry: Iterable[str] = ()) -> Outcome:
+    def go(self, retry: Iterable[str] = (), cancel: Sequence[str] = ()) -> Outcome:
         """Run until every task is final or the run is interrupted; names in ``retry`` are attempted again.
+
+        With ``cancel``, those tasks are ended where they run or wait, and nothing is started.
 
         Raises StoreError when the disk refuses: tasks that run go on, and submitting again finds them.
         """
         try:
-            self._take_up(set(retry))
+            self._take_up(set(retry), revive=not cancel)
+            if cancel:
+                self._cancel(cancel, "cancelled on request")
+                self._cancelling = True
             while True:
                 self._look_around()
                 self._launch()
@@ -122,7 +128,7 @@ class Runner:
 
     # taking up
 
-    def _take_up(self, retry: set[str]) -> None:
+    def _take_up(self, retry: set[str], *, revive: bool) -> None:
         """Bring the replayed state up to date: what still stands, what is tried again, what became of launches."""
         open_attempts = []
         for task in self.plan.tasks:
@@ -131,7 +137,7 @@ class Runner:
                 open_attempts.append(Attempt(task.name, record.attempt))
                 self._in_flight.add(task.name)
                 self._same.setdefault(task.id, [])
-            elif self._is_to_be_tried_again(task, record, retry):
+            elif revive and self._is_to_be_tried_again(task, record, retry):
                 self._note(task.name, TaskState.PLANNED, next_attempt=True)
         for task in self.plan.tasks:
             parents = [self.records[parent] for parent in task.dependencies]
@@ -172,7 +178,7 @@ class Runner:
 
     def _hand_over(self, room: int) -> int:
         """Hand over ready tasks with their intent on disk first; return how many."""
-        launches = []
+        launches: list[Launch] = []
         while self._ready and len(launches) < room and not self._cancelling:
             _, _, name = heapq.heappop(self._ready)
             task = self.tasks[name]
@@ -182,6 +188,8 @@ class Runner:
                 self._same[task.id].append(name)
             elif find_result(task, self.plan.store) is not None:
                 self._finish(name, TaskState.CACHED)
+            elif problem := changed_input(task, self._digests):
+                self._finish(name, TaskState.INVALID, problem)
             else:
                 self._engine()  # starts while the first directories are made
                 launches.append(self._prepare(task))
@@ -194,7 +202,7 @@ class Runner:
         return len(launches)
 
     def _prepare(self, task: Task) -> Launch:
-        partial = self._partial(task)
+        partial = self.run.partial(task.folder)
         number = self.records[task.name].attempt
         stdout = self.run.log(task.workflow, task.name, number, "out")
         for folder in (partial[: partial.rindex("/")], str(stdout.parent)):
@@ -215,10 +223,6 @@ class Runner:
             grace=self._grace,
         )
 
-    def _partial(self, task: Task) -> str:
-        """Where an attempt works until it is known to be good; two runs never share one."""
-        return f"{self._store}/{task.folder}.{self._suffix}"
-
     def _engine(self) -> Executor:
         if self._executor is None:
             self._executor = self.open_executor()
@@ -236,7 +240,9 @@ class Runner:
                 self._record(event)
             return
         task = self.tasks[event.task]
-        event = conclude(task, event, record.started, self._partial(task), self.plan.store)
+        event = conclude(
+            task, event, record.started, self.run.partial(task.folder), store=self.plan.store, digests=self._digests
+        )
         self._in_flight.discard(task.name)
         followers = self._same.pop(task.id, [])
         if self._deserves_another_try(event):
@@ -359,7 +365,10 @@ def read_requests(run: RunDirectory) -> list[list[str]]:
     requests = []
     for path in paths:
         if path.suffix == ".json":
-            requests.append(list(json.loads(path.read_bytes())["cancel"]))
+            try:
+                requests.append([str(name) for name in json.loads(path.read_bytes())["cancel"]])
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{path}: not a request of ours; remove the file") from error
             path.unlink()
     return requests
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from socm_like.contract import RESULT, broken_contract
 from socm_like.errors import StoreError, UsageError, listed, suggest
 from socm_like.executors.launcher_log import observe
 from socm_like.journal import Event, Record, TaskState, read_events, replay
@@ -330,20 +331,8 @@ def _judged(event: Event, task: Mapping[str, Any], run: RunDirectory) -> Event:
 
 
 def _broken_contract(task: Mapping[str, Any], run: RunDirectory) -> str:
-    """Return what the runner will find missing when it takes the attempt up again, or an empty string."""
-    folder = run.store / task["folder"]
-    if not (folder / "result.json").exists():
-        folder = folder.with_name(f"{folder.name}.{run.name[-8:]}.partial")
-    missing = [path for path in task["outputs"].values() if not (folder / path).exists()]
-    if missing:
-        return f"the declared output {missing[0]} is missing"
-    source = "result.json" if task["argv"] is None else task["metrics"]
-    if not source:
+    """Return what the runner will find wrong when it takes the attempt up again, or an empty string."""
+    if (run.store / task["folder"] / RESULT).exists():  # concluded already
         return ""
-    try:
-        found = finite_json((folder / source).read_bytes())
-    except FileNotFoundError:
-        return f"the declared metrics file {source} is missing"
-    except (OSError, ValueError) as error:
-        return f"{source}: {error}"
-    return "" if isinstance(found, dict) else f"{source} holds {type(found).__name__}, not a table of metrics"
+    runs_python = task["argv"] is None
+    return broken_contract(run.partial(task["folder"]), task["outputs"], task["metrics"], runs_python=runs_python)[0]

@@ -113,6 +113,10 @@ class RunDirectory:
         """Where an attempt's ``out`` or ``err`` stream goes."""
         return Path(f"{self.path}/logs/{file_name(workflow)}/{file_name(task)}.{attempt}.{stream}")
 
+    def partial(self, folder: str) -> str:
+        """Where attempts at a task work until one is known to be good; no two runs share it."""
+        return f"{self.store}/{folder}.{hashlib.sha256(self.name.encode()).hexdigest()[:8]}.partial"
+
     def read_plan(self) -> dict[str, Any]:
         """Return the plan as plain data.
 

@@ -12,18 +12,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from socm_like.campaign import Campaign, Entry
+from socm_like.contract import RESULT
 from socm_like.declared_kind import DeclaredWorkflow
 from socm_like.document import KeyPath
 from socm_like.errors import CampaignError, Fault, listed, suggest
-from socm_like.faults import contract_problems, faults_of, in_order, path_problem, shown
+from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import NotIdentity
 from socm_like.identity import FileDigests, digest, substitute
-from socm_like.references import OutputReference, Resolver, output_references, path_inputs
+from socm_like.labels import labels_of
+from socm_like.references import (
+    OutputReference,
+    Resolver,
+    contract_problems,
+    output_references,
+    path_inputs,
+    path_problem,
+)
 from socm_like.registry import RESERVED_KINDS
 from socm_like.resources import Machine, Resources
 from socm_like.workflow import EstimateContext, Workflow
-
-RESULT = "result.json"
 
 _STRUCTURE = {"resources", "depends_on", "for_each", "environment"}
 """Fields that say where and when, not what; the environment counts, merged with the campaign's."""
@@ -55,6 +62,8 @@ class Task:
     """The fields of the kind and the free parameters, as JSON; what tables show."""
     fields: Mapping[str, Any]
     """What a Python task is built from again, as JSON."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """The files its identity counts by content: absolute path -> sha256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,8 @@ class _Resolution:
         """Expect a file of a workflow that declares none; of one that does, only what it declares can be had."""
         source = self.campaign.entries[name]
         stated = source.values.get("outputs")
-        declared = stated if isinstance(stated, dict) else _default_outputs(self.campaign.registry[source.kind])
+        defaults = _table_defaults(self.campaign.registry[source.kind])["outputs"]
+        declared = {**defaults, **stated} if isinstance(stated, dict) else defaults
         declared = {output: path.rstrip("/") for output, path in declared.items() if isinstance(path, str)}
         metrics = source.values.get("metrics")
         files = {*declared.values(), RESULT, *([metrics] if isinstance(metrics, str) and metrics else [])}
@@ -175,6 +185,9 @@ class _Resolution:
 
         resolver = Resolver(str(self.campaign.document.folder), outputs, reading.inputs)
         values = resolver.resolve(kind, entry.values)
+        for name, default in _table_defaults(kind).items():
+            if isinstance(values.get(name), dict):
+                values[name] = {**default, **values[name]}
         for key, problem in (*resolver.problems, *contract_problems(values)):
             self._fault(entry, key, f"{'.'.join(map(str, key))}: {problem}")
         try:
@@ -197,7 +210,7 @@ class _Resolution:
             for member in members:
                 if type(member) is not type(workflow):
                     self._check_kind(member)
-            return list(zip(members, _labels(members), strict=True))
+            return list(zip(members, labels_of(members), strict=True))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
             self._fault(entry, (), f"{entry.kind} cannot be expanded: {_blame(error)}")
             return []
@@ -236,7 +249,8 @@ class _Resolution:
             argv = None if kind.runs_python() else workflow.argv(name, resources)
             step = "identity"
             fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
-            identity = self._identity(workflow, fields, reading.inputs, found.values())
+            inputs = self._inputs(workflow, reading.inputs)
+            identity = self._identity(workflow, fields, inputs, found.values())
             step = "folder"
             folder = workflow.folder(identity)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is a fault
@@ -259,20 +273,24 @@ class _Resolution:
             restartable=workflow.restartable,
             parameters={**{key: fields[key] for key in _own_field_names(kind)}, **workflow.parameters},
             fields=fields,
+            inputs=inputs,
         )
         problems = list(_problems(workflow, task))
         for key, problem in problems:
             self._fault(entry, key, problem)
         return None if problems else task
 
+    def _inputs(self, workflow: Workflow, named: Iterable[Path]) -> dict[str, str]:
+        """Return the sha256 of every file whose content determines the result."""
+        files = {*named, *path_inputs(workflow, str(self.store)), *workflow.files}
+        return {str(path): self._digest(path) for path in sorted(files)}
+
     def _identity(
-        self, workflow: Workflow, fields: Mapping[str, Any], inputs: Iterable[Path], upstream: Collection[Task]
+        self, workflow: Workflow, fields: Mapping[str, Any], inputs: Mapping[str, str], upstream: Collection[Task]
     ) -> str:
         """Return the digest of what determines the result; where things lie is replaced by what they are."""
         tokens = {f"{self.store}/{task.folder}": f"output:{task.id}" for task in upstream}
-        files = {*inputs, *path_inputs(workflow, str(self.store)), *workflow.files}
-        digests = {path: self._digest(path) for path in files}
-        tokens.update({str(path): f"sha256:{found}" for path, found in digests.items()})
+        tokens.update({path: f"sha256:{found}" for path, found in inputs.items()})
         irrelevant = _irrelevant(type(workflow))
         content: dict[str, Any] = {
             "fields": {
@@ -290,7 +308,7 @@ class _Resolution:
                 "kind": workflow.kind,
                 "version": workflow.version,
                 "inputs": sorted(task.id for task in upstream),
-                "files": sorted(digests.values()),  # so that a path missed in a field costs a run, not a stale result
+                "files": sorted(inputs.values()),  # so that a path missed in a field costs a run, not a stale result
             }
         )
 
@@ -332,9 +350,10 @@ def _blame(error: BaseException) -> str:
 
 
 @cache
-def _default_outputs(kind: type[Workflow]) -> Mapping[str, str]:
-    default: Mapping[str, str] = kind.model_fields["outputs"].get_default(call_default_factory=True, validated_data={})
-    return default
+def _table_defaults(kind: type[Workflow]) -> Mapping[str, Mapping[str, str]]:
+    """Return what a kind has in the tables that a campaign adds to, rather than replaces."""
+    fields = ((name, kind.model_fields[name]) for name in ("environment", "outputs", "parameters"))
+    return {name: field.get_default(call_default_factory=True, validated_data={}) for name, field in fields}
 
 
 @cache
@@ -366,21 +385,3 @@ def _in_order(upstream: Mapping[str, Sequence[str]]) -> list[str]:
             else:
                 stack.append((waiting, iter(upstream[waiting])))
     return list(ordered)
-
-
-def _labels(members: Sequence[Workflow]) -> list[str]:
-    """Return a short distinct label for each workflow of an expansion, made of the fields that differ."""
-    if len(members) == 1:
-        return [""]
-    dumps = [member.own_fields() for member in members]
-    keys = [key for key in dumps[0] if any(dump.get(key) != dumps[0][key] for dump in dumps)]
-    labels = [",".join(f"{key}={_short(dump.get(key))}" for key in keys) for dump in dumps]
-    if len(set(labels)) == len(labels) and all(len(label) <= 100 and label.isprintable() for label in labels):
-        return labels
-    return [str(index) for index in range(len(members))]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str) and value.startswith("/"):  # a task's name does not depend on where a file lies
-        value = value.rpartition("/")[2]
-    return f"{value:g}" if isinstance(value, float) else str(value)

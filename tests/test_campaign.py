@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from socm_like.campaign import Campaign, load_campaign
 from socm_like.errors import CampaignError
+from socm_like.faults import shown
 from socm_like.identity import FileDigests
 from socm_like.registry import Registry
 from socm_like.resources import Machine
@@ -154,7 +158,8 @@ def test_one_report_holds_every_fault_with_its_line(tmp_path: Path) -> None:
     assert faults_of(tmp_path, ALL_FAULTS, "nonsense", "campaign.name.x=1") == [
         "--set campaign.name.x=1: campaign.name is a value, not a table",
         "--set nonsense: write it as key.key=value, e.g. campaign.maps.maxiter=50",
-        "campaign.toml:2: 'a/b' cannot name a folder; write printable text without '/', no '.' or '-' first",
+        "campaign.toml:2: 'a/b' cannot name a folder; use printable text without '/', 200 bytes at most, and no '.' or "
+        "'-' first",
         "campaign.toml:3: campaign: unknown key 'deadlin'; allowed: deadline, doc, name, plugins, resource, store; "
         "did you mean 'deadline'?",
         'campaign.toml:4: campaign: deadline: a time span needs a number and a unit (write "24 min", not 24)',
@@ -317,11 +322,12 @@ def test_a_campaign_without_a_name_is_called_like_its_folder(tmp_path: Path, fol
     assert load(tmp_path / folder, command("a")).name == name
 
 
-@pytest.mark.parametrize("name", ["", " ", ".x", "-x", "a/b", "a\\nb", "a\\u0000b"])
+@pytest.mark.parametrize("name", ["", " ", ".x", "-x", "a/b", "a\\nb", "a\\u0000b", "名" * 17 * 4])
 def test_a_name_that_cannot_name_a_folder_is_refused(tmp_path: Path, name: str) -> None:
-    found = repr(name.replace("\\n", "\n").replace("\\u0000", "\0"))
+    found = shown(name.replace("\\n", "\n").replace("\\u0000", "\0"))
     assert faults_of(tmp_path, f'[campaign]\nname = "{name}"\n{command("a")}') == [
-        f"campaign.toml:2: {found} cannot name a folder; write printable text without '/', no '.' or '-' first"
+        f"campaign.toml:2: {found} cannot name a folder; use printable text without '/', 200 bytes at most, and no '.' "
+        "or '-' first"
     ]
 
 
@@ -360,6 +366,12 @@ def test_a_wrong_setting_is_a_fault_of_its_line(tmp_path: Path, setting: str, fa
             "campaign.toml:3: environment.: a variable has a name without '=', and no NUL in it",
             "campaign.toml:4: environment.C=: a variable has a name without '=', and no NUL in it",
             "campaign.toml:5: environment.D: a variable has a name without '=', and no NUL in it",
+        ]),
+        ("[environment]\nA = 'x:file://a'\nB = 'output://a/x'", [
+            "campaign.toml:2: environment.A: 'x:file://a' stands for a file of one workflow; write it in "
+            "[campaign.x.environment]",
+            "campaign.toml:3: environment.B: 'output://a/x' stands for a file of one workflow; write it in "
+            "[campaign.x.environment]",
         ]),
         ("execution = 3", ["campaign.toml:1: execution: write a table, got 3"]),
         ("[[execution]]", ["campaign.toml:1: execution: write a table, got [{}]"]),
@@ -601,6 +613,8 @@ command = "true"
 [campaign.none]
 [campaign.list]
 kind = ["command"]
+[campaign.table.kind]
+x = 1
 [campaign.g]
 kind = "nope"
 [campaign.g.a]
@@ -611,13 +625,14 @@ command = ["x", "output://typo/x", "output://g.a/x"]
 depends_on = ["typo", "typo.deep", "typo.own", "none", "list", "g", "g.b"]
 for_each = "typo"
 """
-    here = "there are: g, list, none, ok, typo, typo.own"
+    here = "there are: g, list, none, ok, table, typo, typo.own"
     assert faults_of(tmp_path, text) == [
         f"campaign.toml:2: campaign.typo: unknown kind 'comand'; known kinds: {KNOWN}; did you mean 'command'?",
         f"campaign.toml:3: campaign.typo: command names 'nobody', which this campaign does not define; {here}",
         f'campaign.toml:9: campaign.none: no kind: set kind = "..." or name the table after one; known kinds: {KNOWN}',
         "campaign.toml:11: campaign.list: kind: write text in quotes, got ['command']",
-        f"campaign.toml:13: campaign.g: unknown kind 'nope'; known kinds: {KNOWN}",
+        "campaign.toml:12: campaign.table: kind: write text in quotes, got {'x': 1}",
+        f"campaign.toml:15: campaign.g: unknown kind 'nope'; known kinds: {KNOWN}",
     ]
 
 
@@ -669,7 +684,10 @@ command = "true"
         ("outputs = ['x']", "outputs: write a table, got ['x']"),
         ("outputs = { x = '' }", "outputs.x: the output '' is not inside the task's directory; write a relative path "
          "without '..'"),
+        ("outputs = { x = 'result.json' }", "outputs.x: result.json is a file of ours; let the program write another"),
+        ("outputs = { x = '{band}.fits' }", "outputs.x: nothing fills {band} here; placeholders are for commands"),
         ("metrics = 3", "metrics: write text in quotes, got 3"),
+        ("metrics = 'task.json'", "metrics: task.json is a file of ours; let the program write another"),
         ("for_each = 3", "for_each: write text in quotes, got 3"),
         ("for_each = 'nobody'", "for_each names 'nobody', which this campaign does not define; there are: a"),
         ("comand = 3", f"unknown key 'comand'; allowed: {FIELDS}; did you mean 'command'?"),
@@ -723,6 +741,30 @@ def test_the_text_of_a_campaign_may_have_a_byte_order_mark_and_windows_line_ends
     )
     (task,) = resolve(load_campaign(tmp_path / "campaign.toml"), tmp_path / "runs", MACHINE, FileDigests())
     assert task == plain["a"]
+
+
+PIECES = st.sampled_from(
+    ["", "'", '"', "[", "]", "{", "}", "=", ".", ",", "\n", " ", "\0", "0", "-1", "é", "#", "\r", "x"]
+)
+PIECES |= st.sampled_from(
+    ['"""', "true", "2026-01-01", "nan", "[[]]", "{ x = 1 }", "output://", "file://", "g.h.i", "{x}"]
+)
+WHOLE = f"{GROUPS}{ALL_FAULTS.partition('[campaign.itself]')[2]}"
+
+
+@given(edits=st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 12), PIECES), min_size=1, max_size=4))
+def test_a_campaign_with_any_slip_of_the_pen_is_planned_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, int, str]]
+) -> None:
+    text = WHOLE
+    for start, length, piece in edits:
+        text = text[:start] + piece + text[start + length :]
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        tasks_of(folder, text)
+    except CampaignError as error:
+        assert all(re.fullmatch(rf"{folder}/campaign.toml:[1-9]\d*", fault.where) for fault in error.faults)
+        assert error.faults
 
 
 def test_thousands_of_tables_in_one_chain_are_read(tmp_path: Path) -> None:

@@ -272,6 +272,7 @@ fields.model_validate_x = { type = "int", default = 1 }
         "kinds.toml:11: kind.k: fields.v9.default: not an SQL condition: incomplete input in 'a >'",
         "kinds.toml:12: kind.k: fields.v10.default: input should be greater than 7, got 5",
         "kinds.toml:13: kind.k: fields.v11.default: choose one of 'a'; got 'b'",
+        "kinds.toml:14: kind.k: fields.v12.default.1: no such file: no.toml; did you mean 'kinds.toml'?",
         "kinds.toml:14: kind.k: fields.v12.default.2: write a path in quotes, got 3",
         f"kinds.toml:15: kind.k: fields.kind: {taken}",
         f"kinds.toml:16: kind.k: fields.resources: {taken}",
@@ -386,6 +387,13 @@ def test_words_that_name_files_beside_the_table_stand_for_them(tmp_path: Path) -
     assert kind.files == tuple(
         sorted((tmp_path / "tool.sh", tmp_path / "data.txt", tmp_path / "Makefile", Path("/bin/sh")))
     )
+
+
+def test_variables_of_a_kind_may_be_files_beside_its_table(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("")
+    kind = declare(tmp_path, '[kind.k]\ncommand = "x"\nenvironment = { DATA = "file://data.txt", PLAIN = "data.txt" }')
+    assert built(kind).environment == {"DATA": f"{tmp_path}/data.txt", "PLAIN": "data.txt"}
+    assert kind.files == (tmp_path / "data.txt",)
 
 
 def test_a_program_by_its_absolute_path_belongs_to_the_machine(tmp_path: Path) -> None:

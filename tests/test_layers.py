@@ -18,9 +18,9 @@ WORKFLOWS = ROOT / "workflows" / "socm_workflows"
 
 LEVELS = (
     ("errors", "fields", "units"),
-    ("faults", "identity", "journal", "logs", "resources", "store"),
+    ("contract", "faults", "identity", "journal", "logs", "resources", "store"),
     ("workflow",),
-    ("declared_kind", "document", "references", "registry", "sweep"),
+    ("declared_kind", "document", "labels", "references", "registry", "sweep"),
     ("campaign",),
     ("estimate", "outcome", "plan", "tasks"),
     ("executors",),

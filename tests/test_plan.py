@@ -216,6 +216,7 @@ def test_the_json_of_a_plan_has_seconds_and_bytes_and_a_task_per_line() -> None:
         "restartable": False,
         "parameters": {},
         "fields": {},
+        "inputs": {},
     }
     assert json.loads(second)["argv"] is None
     assert tail == "]}"

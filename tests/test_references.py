@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socm_like.document import KeyPath
-from socm_like.faults import path_problem
 from socm_like.fields import FileWords, Model
 from socm_like.references import (
     OutputReference,
@@ -22,6 +21,7 @@ from socm_like.references import (
     output_reference,
     output_references,
     path_inputs,
+    path_problem,
     split_commands,
 )
 from socm_like.workflow import Workflow

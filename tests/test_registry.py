@@ -118,30 +118,33 @@ def test_an_installed_package_registers_the_same_class_through_an_entry_point(tm
     assert (done.stdout, done.stderr) == ("first my-custom my-tool run --param x --threshold 0.5\n", "")
 
 
-@pytest.mark.parametrize(
-    ("entry_point", "source", "message"),
-    [
-        ("x:X", "import nothing_there", "x:X cannot be imported: ModuleNotFoundError: No module named 'nothing_there'"),
-        ("x:X", "", "x:X cannot be imported: AttributeError: module 'x' has no attribute 'X'"),
-        ("x:X", "import sys; sys.exit('bye')", "x:X cannot be imported: SystemExit: bye"),
-        ("x:X", "X = (", "x:X cannot be imported: SyntaxError: '(' was never closed (x.py, line 1)"),
-        ("x:X", "X = 3", "x:X is not a Workflow class"),
-        ("x:X", "class X: pass", "x:X is not a Workflow class"),
-        ("y:X", "", "y:X cannot be imported: ModuleNotFoundError: No module named 'y'"),
-    ],
-)
-def test_an_entry_point_that_cannot_be_loaded_is_a_fault_of_the_first_table_that_asks_for_it(
-    tmp_path: Path, entry_point: str, source: str, message: str
-) -> None:
-    site = install(tmp_path / "site", "stranger", f"strange = {entry_point}")
-    (site / "x.py").write_text(source)
+BROKEN = {
+    "m1": ("import nothing_there", "cannot be imported: ModuleNotFoundError: No module named 'nothing_there'"),
+    "m2": ("", "cannot be imported: AttributeError: module 'm2' has no attribute 'X'"),
+    "m3": ("import sys; sys.exit('bye')", "cannot be imported: SystemExit: bye"),
+    "m4": ("X = (", "cannot be imported: SyntaxError: '(' was never closed (m4.py, line 1)"),
+    "m5": ("X = 3", "is not a Workflow class"),
+    "m6": ("class X: pass", "is not a Workflow class"),
+    "m7": (None, "cannot be imported: ModuleNotFoundError: No module named 'm7'"),
+}
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_a_fault_of_the_first_table_that_asks_for_it(tmp_path: Path) -> None:
+    site = install(tmp_path / "site", "stranger", *(f"strange-{name} = {name}:X" for name in BROKEN))
+    for name, (source, _) in BROKEN.items():
+        if source is not None:
+            (site / f"{name}.py").write_text(source)
+    text = "".join(f'[campaign.{name}]\nkind = "strange-{name}"\nkey.deep = 1\n' for name in BROKEN)
     (tmp_path / "campaign.toml").write_text(
-        '[campaign.a]\nkind = "strange"\nkey.deep = 1\n[campaign.b]\nkind = "strange"\ndepends_on = ["a", "a.key"]\n'
+        f'{text}[campaign.again]\nkind = "strange-m1"\ndepends_on = ["m1", "m1.key"]\n'
         '[campaign.c]\nkind = "command"\ncommand = ["true"]\n'
     )
     done = run_with(site, "from socm_like.cli import main; main()", "check", tmp_path / "campaign.toml")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"{tmp_path}/campaign.toml:2: kind 'strange': {message}\n"
+    assert done.stderr.splitlines() == [
+        f"{tmp_path}/campaign.toml:{3 * index + 2}: kind 'strange-{name}': {name}:X {message}"
+        for index, (name, (_, message)) in enumerate(BROKEN.items())
+    ]
 
 
 def test_a_broken_entry_point_that_nobody_asks_for_harms_nobody(tmp_path: Path) -> None:

@@ -182,21 +182,32 @@ def test_end_that_only_the_launcher_saw_is_told(tmp_path: Path) -> None:
 def test_exit_status_0_without_the_declared_output_is_invalid_not_done(tmp_path: Path) -> None:
     run = made_run(tmp_path, launched("first"))  # second refers to made.txt, so first must leave it
     launcher_says(run, "first", 0)
+    Path(run.partial(read_status(run).tasks[0].folder)).mkdir(parents=True)
 
     task = read_status(run).tasks[0]
 
     assert (task.state, task.reason) == (TaskState.INVALID, "the declared output made.txt is missing")
 
 
-@pytest.mark.parametrize("ending", [".{run}.partial", ""])
-def test_exit_status_0_with_the_declared_output_is_done(tmp_path: Path, ending: str) -> None:
+def test_exit_status_0_and_no_directory_left_is_invalid(tmp_path: Path) -> None:
+    run = made_run(tmp_path, launched("first"))
+    launcher_says(run, "first", 0)
+
+    task = read_status(run).tasks[0]
+
+    reason = "its directory has gone: the task, or somebody, removed it"
+    assert (task.state, task.reason) == (TaskState.INVALID, reason)
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_exit_status_0_with_the_declared_output_is_done(tmp_path: Path, is_moved: bool) -> None:
     run = made_run(tmp_path, launched("first"))
     launcher_says(run, "first", 0)
     task = read_status(run).tasks[0]
-    folder = tmp_path / "runs" / (task.folder + ending.format(run=run.name[-8:]))
+    folder = run.store / task.folder if is_moved else Path(run.partial(task.folder))
     folder.mkdir(parents=True)
     (folder / "made.txt").touch()
-    if not ending:
+    if is_moved:
         (folder / "result.json").touch()
 
     assert states(read_status(run)) == {"first": "done", "second": "planned", "third": "blocked"}
@@ -206,7 +217,7 @@ def test_exit_status_0_with_the_declared_output_is_done(tmp_path: Path, ending: 
     ("text", "reason"),
     [
         ('{"a": 1}', None),
-        ('{"a": NaN}', "m.json: NaN is not a finite number"),
+        ('{"a": NaN}', "the metric a is not a finite number"),
         ("[1]", "m.json holds list, not a table of metrics"),
         (None, "the declared metrics file m.json is missing"),
     ],
@@ -215,7 +226,7 @@ def test_metrics_count_for_what_is_told_done(tmp_path: Path, text: str | None, r
     campaign = '[campaign]\nname = "m"\n[campaign.a]\nkind = "command"\ncommand = ["true"]\nmetrics = "m.json"\n'
     run = made_run(tmp_path, launched("a"), campaign)
     launcher_says(run, "a", 0)
-    folder = tmp_path / "runs" / f"{read_status(run).tasks[0].folder}.{run.name[-8:]}.partial"
+    folder = Path(run.partial(read_status(run).tasks[0].folder))
     folder.mkdir(parents=True)
     if text is not None:
         (folder / "m.json").write_text(text)

@@ -345,6 +345,7 @@ def test_a_task_holds_all_that_is_needed_to_run_it(tmp_path: Path) -> None:
             "count": 3,
         },
         fields=full.fields,
+        inputs={f"{tmp_path}/data.txt": sha256("1 2 3\n"), f"{tmp_path}/script.py": sha256("print()\n")},
     )
     assert plain.outputs == {"out.txt": "out.txt"}
     assert full.resources.model_dump(exclude_none=True) == {"ranks": 1, "threads": 1, "gpus": 0}
@@ -365,6 +366,44 @@ def test_a_patch_of_resources_overrides_the_estimate_and_the_rest_stands(tmp_pat
     assert resolved(path)["a"].resources.model_dump(exclude_none=True) == {
         "ranks": 1, "threads": 2, "memory": 2**30, "gpus": 1,
     }  # fmt: skip
+
+
+def test_a_table_adds_to_the_outputs_and_variables_of_its_kind(tmp_path: Path) -> None:
+    path = with_plugin(
+        tmp_path,
+        """\
+[environment]
+A = "campaign"
+B = "campaign"
+C = "campaign"
+[kind.k]
+command = "x"
+outputs = { map = "map.fits", log = "kind.log" }
+environment = { B = "kind", C = "kind" }
+[campaign.a]
+kind = "k"
+outputs = { log = "own.log", more = "more.txt" }
+environment = { C = "own", D = "own" }
+[campaign.s]
+kind = "split"
+nsplits = 1
+outputs.more = "more.txt"
+[campaign.last]
+kind = "command"
+command = ["x", "output://a/map", "output://a/log", "output://s/map", "output://s/more"]
+""",
+    )
+    tasks = resolved(path)
+    assert tasks["a"].outputs == {"map": "map.fits", "log": "own.log", "more": "more.txt"}
+    assert tasks["a"].environment == {"A": "campaign", "B": "kind", "C": "own", "D": "own"}
+    assert tasks["s"].outputs == {"map": "map.fits", "more": "more.txt"}
+    assert [Path(word).name for word in tasks["last"].argv or ()] == [
+        "x",
+        "map.fits",
+        "own.log",
+        "map.fits",
+        "more.txt",
+    ]
 
 
 def test_an_output_may_be_named_by_its_path_its_name_or_its_folder(tmp_path: Path) -> None:

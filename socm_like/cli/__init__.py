@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -64,11 +67,25 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; every error of ours is one message, exit status 1 or 2."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for as long as the process lives
     try:
         cli.main()
+        sys.stdout.flush()
     except SocmError as error:
         click.echo(str(error), err=True)
         sys.exit(2 if isinstance(error, UsageError | CampaignError | PluginError) else 1)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        _leave(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        click.echo(f"cannot write the answer: {error.strerror}", err=True)
+        _leave(1)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit without a second try to write what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)

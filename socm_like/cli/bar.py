@@ -14,6 +14,7 @@ from rich.text import Text
 
 from socm_like.cli.progress import Progress
 from socm_like.journal import Event, Record, TaskState
+from socm_like.logs import printable
 from socm_like.plan import Plan
 from socm_like.store import RunDirectory
 from socm_like.units import format_span
@@ -32,7 +33,7 @@ class Bar(Progress):
         """Count an event, and keep a failure for the screen."""
         super().saw(event, record)
         if record.state.is_final and not record.state.is_success and record.state is not TaskState.SKIPPED:
-            self._failed.append(f"{record.state} {event.task}: {record.reason or ''}")
+            self._failed.append(f"{record.state} {event.task}: {printable(record.reason or '')}")
         self.tick()
 
     def tick(self) -> None:

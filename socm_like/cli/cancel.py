@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +13,9 @@ from socm_like.cli.options import run_argument, store_option, task_option
 from socm_like.cli.running import run_session
 from socm_like.errors import StoreError
 from socm_like.journal import read_events, replay
+from socm_like.plan import Plan
 from socm_like.runner import write_request
+from socm_like.status import read_status
 from socm_like.store import RunDirectory, read_holder
 from socm_like.submission import open_run
 
@@ -30,13 +33,23 @@ def command(run: str | None, tasks: tuple[str, ...], store: Path) -> None:
     RUN is the latest by default. Submitting the campaign again goes on from there.
     """
     directory, plan = find_plan(store, run, tasks)
-    write_request(directory, tasks)
+    names = tasks or tuple(task.name for task in plan.tasks)
     if read_holder(directory) is None:
-        with open_run(plan) as session:
-            run_session(plan, session)
+        _cancel_here(directory, plan, names)
         return
-    _wait(directory, set(tasks or [task.name for task in plan.tasks]))
+    write_request(directory, tasks)
+    _wait(directory, set(names))
     click.echo(f"{directory.name}: cancelled")
+
+
+def _cancel_here(directory: RunDirectory, plan: Plan, names: Sequence[str]) -> None:
+    """Cancel tasks of a run that no process holds: what its launcher still runs, and what waits."""
+    states = {task.task: task.state for task in read_status(directory).tasks}
+    if all(states[name].is_final for name in names):
+        click.echo(f"{directory.name}: nothing runs or waits; nothing cancelled")
+        return
+    with open_run(plan) as session:
+        run_session(plan, session, cancel=names)
 
 
 def _wait(directory: RunDirectory, tasks: set[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from socm_like.campaign import Campaign, load_campaign
 from socm_like.errors import UsageError, suggest
-from socm_like.identity import FileDigests
+from socm_like.identity import FileDigests, digest_cache
 from socm_like.plan import Plan, make_plan, read_plan
 from socm_like.resources import detect_machine
 from socm_like.store import RunDirectory, find_run
@@ -23,7 +23,7 @@ def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tu
     try:
         campaign = load_campaign(file, settings)
         place = store_of(campaign, store)
-        digests = FileDigests(place / ".cache" / "digests.json")
+        digests = FileDigests(digest_cache(place))
         return make_plan(campaign, place, detect_machine(), digests), digests
     finally:
         gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,15 +20,29 @@ def _absolute(_context: click.Context, _parameter: click.Parameter, value: str |
 
 
 def _runs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    store = context.params.get("store") or Path("runs").absolute()
+    store = context.params.get("store") or default_store()
     return [CompletionItem(run.name) for run in runs_in(store) if run.name.startswith(incomplete)]
+
+
+def default_store() -> Path:
+    """Return where runs are kept when nobody says: ``store`` of ./campaign.toml, else ./runs."""
+    try:
+        text = Path("campaign.toml").read_text(encoding="utf-8")
+        stated = tomllib.loads(text)["campaign"]["store"] if "store" in text else None
+    except (OSError, ValueError, KeyError, TypeError):  # no campaign here that says so; submitting tells what is wrong
+        stated = None
+    return Path(stated if isinstance(stated, str) else "runs").absolute()
+
+
+def _store_or_default(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
+    return _absolute(context, parameter, value) or default_store()
 
 
 def store_option(function: _F) -> _F:
     """Add ``--store``: an absolute ``store`` for commands that look at runs."""
     return click.option(
-        "--store", metavar="PATH", envvar="SOCM_STORE", default="runs", callback=_absolute,
-        help="Where runs are kept.  [default: $SOCM_STORE, else ./runs]",
+        "--store", metavar="PATH", envvar="SOCM_STORE", default=None, callback=_store_or_default,
+        help="Where runs are kept.  [default: $SOCM_STORE, else store in ./campaign.toml, else ./runs]",
     )(function)  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 import click
 
 from socm_like.journal import Event, Record, TaskState
+from socm_like.logs import printable
 from socm_like.plan import Plan
 from socm_like.store import RunDirectory
 from socm_like.units import format_span
@@ -95,7 +96,7 @@ class Lines(Progress):
         """Count an event, and tell the end of a task."""
         super().saw(event, record)
         if record.state.is_final and (self.total <= EVERY_TASK or not record.state.is_success):
-            reason = f": {record.reason}" if record.reason else ""
+            reason = f": {printable(record.reason)}" if record.reason else ""
             click.echo(f"[{self.finished}/{self.total}] {record.state} {event.task}{reason}", err=True)
 
     def tick(self) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
 import click
 
+from socm_like.cli.options import default_store
 from socm_like.cli.progress import Progress, open_progress
 from socm_like.journal import Record, TaskState
-from socm_like.logs import tail
+from socm_like.logs import printable, tail
 from socm_like.plan import Plan
 from socm_like.runner import Outcome, Runner
 from socm_like.store import RunDirectory
@@ -25,7 +27,7 @@ SHOWN = 20
 """Failures told in full; the rest are counted."""
 
 
-def run_session(plan: Plan, session: Session, retry: Iterable[str] = ()) -> int:
+def run_session(plan: Plan, session: Session, retry: Iterable[str] = (), cancel: Sequence[str] = ()) -> int:
     """Run what the session holds, show it, sum it up; return the exit status."""
     if session.taken_over_from is not None:
         click.echo(f"{session.taken_over_from} is gone; going on with {session.run.name}", err=True)
@@ -34,7 +36,7 @@ def run_session(plan: Plan, session: Session, retry: Iterable[str] = ()) -> int:
         runner = Runner(plan, session.run, session.journal, session.lock, engine, progress)
         progress.begin(runner.records)
         with _interruptible(runner):
-            outcome = runner.go(retry)
+            outcome = runner.go(retry, cancel)
     _summarise(plan, session.run, outcome, progress)
     return 0 if outcome.succeeded else 1
 
@@ -74,13 +76,19 @@ def _summarise(plan: Plan, run: RunDirectory, outcome: Outcome, progress: Progre
     for task, record in failures[:SHOWN]:
         _tell(run, task.workflow, task.name, record)
     if len(failures) > SHOWN:
-        click.echo(f"and {len(failures) - SHOWN} more; see them all: campaign status --failed {run.name}")
+        click.echo(f"and {len(failures) - SHOWN} more; see them all: {command_line('status --failed', run)}")
     if failures:
-        click.echo(f"run again what failed: campaign retry {run.name}")
+        click.echo(f"run again what failed: {command_line('retry', run)}")
     elif outcome.interrupted:
-        click.echo(f"go on: campaign submit {plan.source}")
+        click.echo(f"go on: campaign submit {shlex.quote(str(plan.source))}")
     else:
-        click.echo(f"results: campaign results {run.name}    files: {run.path}")
+        click.echo(f"results: {command_line('results', run)}    files: {run.path}")
+
+
+def command_line(command: str, run: RunDirectory) -> str:
+    """Return what to type to look at a run from here."""
+    store = "" if run.store == default_store() else f" --store {shlex.quote(str(run.store))}"
+    return f"campaign {command} {shlex.quote(run.name)}{store}"
 
 
 def _is_worth_telling(state: TaskState) -> bool:
@@ -89,7 +97,7 @@ def _is_worth_telling(state: TaskState) -> bool:
 
 def _tell(run: RunDirectory, workflow: str, task: str, record: Record) -> None:
     """Print one failure: its reason, the last lines of its log, and where the log is."""
-    click.echo(f"{click.style(record.state.value, fg='red')} {task}: {record.reason or 'no reason given'}")
+    click.echo(f"{click.style(record.state.value, fg='red')} {task}: {printable(record.reason or 'no reason given')}")
     for stream in ("err", "out"):
         log = run.log(workflow, task, record.attempt, stream)
         lines = tail(log, LOG_LINES)

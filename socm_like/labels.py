@@ -1,0 +1,26 @@
+"""Names people can read for the tasks of an expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from socm_like.workflow import Workflow
+
+
+def labels_of(members: Sequence[Workflow]) -> list[str]:
+    """Return a short distinct label for each workflow of an expansion, made of the fields that differ."""
+    if len(members) == 1:
+        return [""]
+    dumps = [member.own_fields() for member in members]
+    keys = [key for key in dumps[0] if any(dump.get(key) != dumps[0][key] for dump in dumps)]
+    labels = [",".join(f"{key}={_short(dump.get(key))}" for key in keys) for dump in dumps]
+    if len(set(labels)) == len(labels) and all(len(label) <= 100 and label.isprintable() for label in labels):
+        return labels
+    return [str(index) for index in range(len(members))]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("/"):  # a task's name does not depend on where a file lies
+        value = value.rpartition("/")[2]
+    return f"{value:g}" if isinstance(value, float) else str(value)
