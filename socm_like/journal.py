@@ -235,7 +235,10 @@ def _parse(path: Path, number: int, line: bytes) -> Event:
     try:
         return _event(json.loads(line))
     except ValueError as error:
-        raise StoreError(f"{path}:{number}: damaged journal line ({error}); restore the file from a copy") from error
+        raise StoreError(
+        remedy = "restore it from a copy, or remove it: results are found in the store"
+        raise StoreError(f"{path}:{number}: damaged journal line ({error}); {remedy}") from error
+        ) from error
 
 
 def _event(record: Any) -> Event:

@@ -578,6 +578,7 @@ def test_launcher_that_died_unseen_is_noticed_by_recovery(bench: Bench) -> None:
     launch = bench.shell("echo $$; exec sleep 1000")
     bench.submit_and_wait_for(launch, "\n")
     pid = int(launch.stdout.read_text())
+    assert bench.pid_of(launch.attempt.task) == pid  # so the launcher has written down that it runs
     bench.executor.close()
     kill_launcher(bench.run)
     assert is_running(pid)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from socm_like.campaign import Campaign, load_campaign
-from socm_like.errors import UsageError, suggest
+from socm_like.errors import StoreError, UsageError, suggest
 from socm_like.identity import FileDigests, digest_cache
 from socm_like.plan import Plan, make_plan, read_plan
 from socm_like.resources import detect_machine
@@ -36,7 +36,10 @@ def find_plan(store: Path, run: str | None, tasks: Sequence[str]) -> tuple[RunDi
     Raises UsageError when there is no such run, or when it has none of the tasks named.
     """
     directory = find_run(store, run)
-    plan = read_plan(directory.read_plan())
+    try:
+        plan = read_plan(directory.read_plan())
+    except StoreError as error:
+        raise StoreError(f"{directory.path}: {error}") from error
     names = {task.name for task in plan.tasks}
     for task in tasks:
         if task not in names:

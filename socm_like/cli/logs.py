@@ -97,7 +97,7 @@ def _attempt(status: RunStatus, task: TaskStatus, wanted: int | None) -> int:
 
 def _require_any(logs: Sequence[_Log], is_followed: bool) -> None:
     if not is_followed and not any(log.path.exists() for log in logs):
-        raise StoreError(f"no log: {' and '.join(shown_path(log.path) for log in logs)} should be there, and is not")
+        raise StoreError(f"no log: {' and '.join(shown_path(log.path) for log in logs)} should be there")
 
 
 @dataclass(slots=True)
