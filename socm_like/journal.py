@@ -235,10 +235,8 @@ def _parse(path: Path, number: int, line: bytes) -> Event:
     try:
         return _event(json.loads(line))
     except ValueError as error:
-        raise StoreError(
         remedy = "restore it from a copy, or remove it: results are found in the store"
         raise StoreError(f"{path}:{number}: damaged journal line ({error}); {remedy}") from error
-        ) from error
 
 
 def _event(record: Any) -> Event:

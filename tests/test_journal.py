@@ -279,11 +279,8 @@ def test_a_damaged_line_inside_is_named_by_its_number(
     path.write_bytes(b"\n".join(lines))
     with pytest.raises(StoreError) as caught:
         read(path)
-    assert (
-        str(caught.value)
     remedy = "restore it from a copy, or remove it: results are found in the store"
     assert str(caught.value) == f"{path}:3: damaged journal line ({problem}); {remedy}"
-    )
     assert path.read_bytes() == b"\n".join(lines)
 
 
