@@ -245,7 +245,7 @@ class _Walk:
         self._newlines = [match.start() for match in re.finditer("\n", text)]
         self._position = 0
         self._counts: dict[KeyPath, int] = {}
-        self._tables: set[KeyPath] = set()
+        self._written: set[KeyPath] = set()
         self._statements: list[tuple[KeyPath, int, bool]] = []
         """Key path, position and whether it is a ``[table]``; ``[[tables]]`` may repeat and are not noted."""
         table: KeyPath = ()
@@ -254,6 +254,7 @@ class _Walk:
             start, is_header = self._position, text[self._position] == "["
             path = self._header() if is_header else self._pair(table)
             table = path if is_header else table
+            self._written.add(path)
             self._statements.append((path, start, is_header))
             self._blank()
 
@@ -304,8 +305,7 @@ class _Walk:
             self._counts[path] = self._counts.get(path, -1) + 1
             path = (*path, self._counts[path])
         self._note(path, line)
-        if path not in self._tables:  # what [a.b] implied of [a] before counts less than [a] itself
-            self._tables.add(path)
+        if path not in self._written:  # what [a.b] implied of [a] before counts less than [a] itself
             self.found[path] = line
         self._position += 2 if is_array else 1
         return path

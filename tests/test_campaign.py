@@ -230,7 +230,9 @@ KNOWN_HERE = ", ".join(sorted([*KNOWN.split(", "), "good"]))
 
 def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "socm_like.cli", "check", *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "SOCM_STORE"}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("SOCM_STORE", "PYTHONDONTWRITEBYTECODE")
+    }
     return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=folder, env=environment)
 
 

@@ -344,6 +344,9 @@ def test_each_key_or_table_that_is_written_twice_is_a_fault_and_its_first_value_
         "c.toml:12: a.c is written twice, first on line 7",
         'c.toml:16: a."d e" is written twice, first on line 15',
     ]
+    assert [document.where(key) for key in [("a",), ("a", "c"), ("a", "d e")]] == [
+        f"{tmp_path}/c.toml:{line}" for line in (4, 7, 15)
+    ]
 
 
 def test_repeated_keys_and_the_first_fault_of_syntax_are_told_together(tmp_path: Path) -> None:

@@ -309,6 +309,9 @@ def test_a_run_is_named_by_what_is_computed_not_by_where_or_how_fast(tmp_path: P
     name = plan_of(tmp_path / "one").run_name
     assert name == "nulls-a7829f55"
     assert plan_of(tmp_path / "two", store=tmp_path / "elsewhere").run_name == name
+    head, *tables = CAMPAIGN.replace('["a", "b"]', '["b", "a"]').split("[campaign.")
+    turned = "".join(f"[campaign.{table}" for table in reversed(tables))
+    assert plan_of(tmp_path / "one", f"{head}{turned}").run_name == name
     for setting in (
         "campaign.a.resources.memory='1 GiB'",
         "execution.retries=3",
