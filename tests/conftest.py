@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import pytest
 from hypothesis import settings
+
+from socm_like.registry import registered_workflows
 
 settings.register_profile("repository", deadline=None, print_blob=True)
 settings.load_profile("repository")
@@ -30,6 +32,14 @@ def run_python() -> RunPython:
         return subprocess.run(words, capture_output=True, text=True, timeout=60, env=variables)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def kinds_by_hand() -> Iterator[None]:
+    """Forget what a test registers by hand: the registry lives as long as the process."""
+    before = dict(registered_workflows._classes)
+    yield
+    registered_workflows._classes = before
 
 
 @pytest.fixture(autouse=True)
