@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from socm_like.document import Document, KeyPath, dotted, read_document
+from socm_like.edges import find_edges
+from socm_like.entry import Entry, Origins, SweepTable
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
-from socm_like.fields import Bytes, Duration, Model
-from socm_like.references import FILE, OUTPUT, cycles, environment_problem, names_in, split_commands
+from socm_like.fields import Model
+from socm_like.references import FILE, OUTPUT, environment_problem, split_commands
 from socm_like.registry import Registry
+from socm_like.settings import Execution, Settings
 from socm_like.workflow import Workflow
 
-RESERVED = ("resources", "environment", "parameters", "outputs")
+MERGED = ("resources", "environment", "parameters", "outputs")
+"""Sub-tables that a group and its members may both have: the keys of both count."""
+RESERVED = (*MERGED, "sweep")
 """Sub-tables every workflow may have; any other sub-table that is no field makes its parent a group."""
 
 _ELSEWHERE = {
@@ -28,56 +34,6 @@ _ELSEWHERE = {
     "resources": "the cap is [execution] cores and memory",
 }
 """Keys of SOCM campaigns, and others that one would look for here, and what took their place."""
-
-
-class Settings(Model):
-    """The scalar keys of ``[campaign]``."""
-
-    name: str = Field(default="", max_length=100)
-    doc: str = ""
-    deadline: Duration | None = None
-    resource: str = "local"
-    plugins: tuple[str, ...] = ()
-    store: str | None = None
-
-
-class Execution(Model):
-    """``[execution]``: how tasks are run."""
-
-    executor: Literal["local"] = "local"
-    cores: Annotated[int, Field(strict=True, gt=0)] | None = None
-    """Cores to use at the most."""
-    memory: Bytes | None = None
-    """Memory to use at the most."""
-    retries: Annotated[int, Field(strict=True, ge=0)] = 0
-    """New attempts after a plain failure."""
-    lost_retries: Annotated[int, Field(strict=True, ge=0)] = 2
-    """New attempts after ``lost`` or ``node_fail``."""
-    grace: Duration = Field(default="10 s", validate_default=True)
-    """Time between SIGTERM and SIGKILL."""
-
-
-Origins = Mapping[KeyPath, KeyPath]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One workflow table, its group's keys merged in."""
-
-    name: str
-    kind: str
-    values: Mapping[str, Any]
-    key: KeyPath
-    """Where its table stands."""
-    origins: Origins
-    """Where each key was written, and each key of a reserved sub-table: in its own table or in a group's."""
-
-    def where(self, key: KeyPath) -> KeyPath:
-        """Return the place in the document of a key of this table."""
-        for length in (2, 1):
-            if len(key) >= length and key[:length] in self.origins:
-                return (*self.origins[key[:length]], *key[length:])
-        return (*self.key, *key)
 
 
 @dataclass(frozen=True)
@@ -94,6 +50,8 @@ class Campaign:
     groups: Mapping[str, tuple[str, ...]]
     upstream: Mapping[str, tuple[str, ...]]
     """Workflow -> the workflows it waits for, in the order of the file; without cycles."""
+    driven: Mapping[str, str]
+    """Workflow without tasks of its own -> the search that makes tasks of it."""
     faults: tuple[Fault, ...]
     """What is wrong so far; building the tasks adds what only the built workflows show, and raises all."""
 
@@ -135,8 +93,6 @@ class _Loader:
     """Kind -> its keys, or None where its class cannot be imported."""
     unloadable: dict[str, str] = field(default_factory=dict)
     """Kind -> why its class cannot be imported, until that is reported."""
-    comparisons: int = 0
-    """Names compared with a wrong one so far: a suggestion costs 30 us for each name there is."""
 
     def load(self) -> Campaign:
         data = self.document.data
@@ -154,7 +110,9 @@ class _Loader:
         self._load_kinds(settings)
         for name, value in tables.items():
             self._walk((name,), value, {}, {})
-        upstream = self._upstream()
+        edges = find_edges(self.entries, self.unbuilt, self.groups, self.registry)
+        for place, message in edges.problems:
+            self._fault(place, message)
         execution = self._model(Execution, ("execution",), data.get("execution", {}))
         environment = self._environment(data.get("environment", {}))
         if not isinstance(table, dict):
@@ -163,7 +121,7 @@ class _Loader:
             self._fault(("campaign",), "no workflow: add a table such as [campaign.first] with a kind")
         return Campaign(
             self.document, settings, execution, environment, plugins,
-            self.registry, self.entries, self.groups, upstream, tuple(self.faults),
+            self.registry, self.entries, self.groups, edges.upstream, edges.driven, tuple(self.faults),
         )  # fmt: skip
 
     def _fault(self, key: KeyPath, message: str) -> None:
@@ -248,12 +206,14 @@ class _Loader:
         fields = self._fields(kind)
         own, children = self._sort_keys(table, fields or set(), key, name)
         merged, origins = self._inherit(shared, own, origins, key)
+        sweeps = merged.get("sweep", ())
+        values = {name: value for name, value in merged.items() if name != "sweep"}
         if fields is None and ("kind" in merged or not children):
-            self.unbuilt[name] = Entry(name, "", merged, key, origins)
+            self.unbuilt[name] = Entry(name, "", values, key, origins, sweeps)
             self._report_kind(kind, self.unbuilt[name])
             children = {child: value for child, value in children.items() if "kind" in value}
         elif not children:
-            self._add(Entry(name, kind, merged, key, origins))
+            self._add(Entry(name, kind, values, key, origins, sweeps))
             return (name,)
         members = [self._walk((*names, child), value, merged, origins) for child, value in children.items()]
         if name not in self.unbuilt:
@@ -284,7 +244,7 @@ class _Loader:
                 own[child] = value
                 continue
             is_workflow = is_kind or "kind" in value or fields & value.keys()
-            if is_workflow or any(isinstance(inner, dict) for inner in value.values()) or not suggest(child, allowed):
+            if is_workflow or any(isinstance(inner, dict) for inner in value.values()) or not _is_slip(child, allowed):
                 children[child] = value
                 continue
             there = f"allowed: {listed(allowed)}{suggest(child, allowed)}"
@@ -302,12 +262,20 @@ class _Loader:
             own["depends_on"] = own.pop("depends")
             places["depends_on",] = (*key, "depends")
         merged = {**shared, **own}
-        for name in RESERVED:
+        if "sweep" in own:
+            merged["sweep"] = (*shared.get("sweep", ()), *self._sweep(own["sweep"], (*key, "sweep")))
+        for name in MERGED:
             if isinstance(own.get(name), dict):
                 places.update({(name, inner): (*key, name, inner) for inner in own[name]})
                 if isinstance(shared.get(name), dict):
                     merged[name] = {**shared[name], **own[name]}
         return merged, {**origins, **places}
+
+    def _sweep(self, table: Any, key: KeyPath) -> tuple[SweepTable, ...]:
+        if isinstance(table, dict):
+            return (SweepTable(dotted(key[1:-1]), table, key),)
+        self._fault(key, f"{dotted(key)}: write a table of parameters and their values, got {shown(table)}")
+        return ()
 
     def _add(self, entry: Entry) -> None:
         """Add a workflow, its command lines split into words."""
@@ -315,8 +283,9 @@ class _Loader:
         for name, problem in problems.items():
             self._fault(entry.where((name,)), f"campaign.{entry.name}: {name}: {problem}")
         values.pop("kind", None)
-        if isinstance(values.get("depends_on"), str):
-            values["depends_on"] = [values["depends_on"]]
+        for name in ("depends_on", "for_each"):
+            if isinstance(values.get(name), str):
+                values[name] = [values[name]]
         self.entries[entry.name] = replace(entry, values=values)
 
     def _report_kind(self, kind: Any, entry: Entry) -> None:
@@ -333,38 +302,11 @@ class _Loader:
             problem = f"unknown kind {kind!r}" if is_stated else 'no kind: set kind = "..." or name the table after one'
             self._fault(place, f"campaign.{entry.name}: {problem}; {known}")
 
-    def _upstream(self) -> dict[str, tuple[str, ...]]:
-        """Return the edges between workflows; report names that are not there, and cycles."""
-        edges: dict[str, dict[str, KeyPath]] = {name: {} for name in self.entries}
-        for entry in (*self.entries.values(), *self.unbuilt.values()):
-            for key, target, problem in names_in(entry.values):
-                problem = problem or self._wrong_target(key, target)  # noqa: PLW2901 - the first that holds
-                if problem:
-                    self._fault(entry.where(key), f"campaign.{entry.name}: {problem}")
-                    continue
-                for member in (target,) if target in self.entries else self.groups.get(target, ()):
-                    edges.get(entry.name, {}).setdefault(member, key)
-        for cycle in list(cycles(edges)):
-            first, second = cycle[:2]
-            place = self.entries[first].where(edges[first].get(second, ()))
-            self._fault(place, f"workflows wait for each other: {' -> '.join(cycle)}")
-        for first, second in [cycle[-2:] for cycle in cycles(edges)]:
-            edges[first].pop(second, None)
-        return {name: tuple(found) for name, found in edges.items()}
 
-    def _wrong_target(self, key: KeyPath, target: str) -> str:
-        """Return what is wrong with naming ``target`` under ``key``, or an empty string."""
-        is_single = key[0] == "for_each"
-        if target in self.entries or target in self.unbuilt or (target in self.groups and not is_single):
-            return ""
-        if target in self.groups:
-            return f"for_each takes one workflow; {target!r} is a group of {listed(self.groups[target])}"
-        if any(target.startswith(f"{name}.") for name in self.unbuilt):
-            return ""
-        known = {*self.entries, *self.unbuilt, *(() if is_single else self.groups)}
-        self.comparisons += len(known)
-        there = f"there are: {listed(known)}{suggest(target, known)}" if self.comparisons < 100_000 else "see above"
-        return f"{key[0]} names {target!r}, which this campaign does not define; {there}"
+def _is_slip(name: str, allowed: Collection[str]) -> bool:
+    """Whether the name of a table looks like one of the allowed ones; short words are near too many names."""
+    near = get_close_matches(name, allowed, n=1, cutoff=0.6)
+    return bool(near) and (near[0] != "sweep" or bool(get_close_matches(name, near, cutoff=0.8)))
 
 
 def _name_problem(name: str) -> str:

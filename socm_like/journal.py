@@ -58,6 +58,8 @@ class TaskState(StrEnum):
     """Not run, because a task it depends on did not succeed."""
     INVALID = "invalid"
     """It ran to exit status 0, but its result broke its declared contract."""
+    PRUNED = "pruned"
+    """Ended by the search that asked for it, because others do better."""
 
     @property
     def is_final(self) -> bool:
@@ -73,13 +75,13 @@ class TaskState(StrEnum):
 SUCCESS = frozenset({TaskState.DONE, TaskState.CACHED})
 FINAL = SUCCESS | {
     TaskState.FAILED, TaskState.TIMEOUT, TaskState.OOM, TaskState.NODE_FAIL,
-    TaskState.CANCELLED, TaskState.LOST, TaskState.SKIPPED, TaskState.INVALID,
+    TaskState.CANCELLED, TaskState.LOST, TaskState.SKIPPED, TaskState.INVALID, TaskState.PRUNED,
 }  # fmt: skip
 
 _ENDS = frozenset(
     {
         TaskState.DONE, TaskState.FAILED, TaskState.TIMEOUT, TaskState.OOM,
-        TaskState.NODE_FAIL, TaskState.CANCELLED, TaskState.LOST, TaskState.INVALID,
+        TaskState.NODE_FAIL, TaskState.CANCELLED, TaskState.LOST, TaskState.INVALID, TaskState.PRUNED,
     }
 )  # fmt: skip
 _NOT_RUN = frozenset({TaskState.CACHED, TaskState.SKIPPED, TaskState.CANCELLED})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from socm_like.workflow import Workflow
+
+LONGEST = 120
+"""Characters of a label, with all that its ancestors contribute."""
 
 
 def labels_of(members: Sequence[Workflow]) -> list[str]:
@@ -18,6 +22,13 @@ def labels_of(members: Sequence[Workflow]) -> list[str]:
     if len(set(labels)) == len(labels) and all(len(label) <= 100 and label.isprintable() for label in labels):
         return labels
     return [str(index) for index in range(len(members))]
+
+
+def cut(label: str) -> str:
+    """Return a label that is not too long for a name; a cut one ends in ``~`` and 8 hex digits of its own hash."""
+    if len(label) <= LONGEST:
+        return label
+    return f"{label[: LONGEST - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _short(value: Any) -> str:

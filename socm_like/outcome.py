@@ -13,7 +13,7 @@ from typing import Any
 from socm_like.contract import RESULT, broken_contract, read_regular
 from socm_like.identity import FileDigests
 from socm_like.journal import Event, TaskState, store_errors
-from socm_like.tasks import Task
+from socm_like.task import Task
 
 SCHEMA = 1
 ERROR = "error.json"

@@ -10,16 +10,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from socm_like.campaign import Campaign, Execution
+from socm_like.campaign import Campaign
+from socm_like.cycle_collector import no_collection
 from socm_like.errors import StoreError
 from socm_like.identity import FileDigests, digest
 from socm_like.resources import UNSTATED_RUNTIME, Machine, Resources
-from socm_like.tasks import Task, resolve
+from socm_like.settings import Execution
+from socm_like.task import Task
+from socm_like.tasks import resolve
 
 SCHEMA = 1
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _TASK_FIELDS = tuple(field.name for field in fields(Task))
+_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search"))
+"""Fields that a plan leaves out where they are empty."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class Plan:
     """Modules that the warm process of the Python tasks imports."""
     tasks: tuple[Task, ...]
     """Each after the tasks it depends on."""
+    notes: tuple[str, ...] = ()
+    """What one should know of its sweeps: combinations that were taken out, and why."""
 
     @property
     def run_name(self) -> str:
         """The campaign's name and 8 hex characters of what will be computed, not of where, how fast, in which order."""
-        content = sorted([task.name, task.id, sorted(task.dependencies)] for task in self.tasks)
+        content = sorted((task.name, task.id, sorted(task.dependencies)) for task in self.tasks)
         return f"{self.campaign}-{digest(content)[:8]}"
 
     def to_json(self) -> str:
@@ -61,13 +68,14 @@ class Plan:
             "execution": self.execution.model_dump(mode="json"),
             "plugins": [str(path) for path in self.plugins],
             "preload": list(self.preload),
+            "notes": list(self.notes),
         }
         lines = ",\n".join(_ENCODE(_task_data(task)) for task in self.tasks)
         return f'{json.dumps(head)[:-1]}, "tasks": [\n{lines}\n]}}\n'
 
 
 def _task_data(task: Task) -> dict[str, Any]:
-    data = {name: getattr(task, name) for name in _TASK_FIELDS}
+    data = {name: value for name in _TASK_FIELDS if (value := getattr(task, name)) or name not in _OPTIONAL}
     data["resources"] = task.resources.model_dump(mode="json", exclude_none=True)
     return data
 
@@ -93,6 +101,7 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
             plugins=tuple(map(Path, data["plugins"])),
             preload=tuple(data["preload"]),
             tasks=tuple(map(_task, data["tasks"])),
+            notes=tuple(data.get("notes", ())),
         )
     except (LookupError, TypeError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
@@ -104,6 +113,7 @@ def _task(data: Mapping[str, Any]) -> Task:
         **{
             **data,
             "dependencies": tuple(data["dependencies"]),
+            "swept": tuple(data.get("swept", ())),
             "argv": None if data["argv"] is None else tuple(data["argv"]),
             "resources": _resources(data["resources"]),
         }
@@ -122,8 +132,9 @@ def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDi
     """
     usable = _capped(machine, campaign.execution)
     store = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow links
-    tasks = resolve(campaign, store, usable, digests)
-    kinds = dict.fromkeys(task.kind for task in tasks if task.argv is None)
+    with no_collection():
+        resolved = resolve(campaign, store, usable, digests)
+    kinds = dict.fromkeys(task.kind for task in resolved.tasks if task.argv is None)
     preload = dict.fromkeys(module for kind in kinds for module in campaign.registry[kind].preload)
     return Plan(
         campaign=campaign.name,
@@ -135,7 +146,8 @@ def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDi
         execution=campaign.execution,
         plugins=campaign.plugins,
         preload=tuple(preload),
-        tasks=tasks,
+        tasks=resolved.tasks,
+        notes=resolved.notes,
     )
 
 

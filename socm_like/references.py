@@ -69,14 +69,11 @@ def output_references(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, 
 
 def names_in(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield every workflow or group a table names: the key that names it, the name, what is wrong with the words."""
-    depends_on = values.get("depends_on", [])
-    if isinstance(depends_on, list):
-        for index, name in enumerate(depends_on):
-            if isinstance(name, str):
-                yield ("depends_on", index), name, ""
-    for_each = values.get("for_each")
-    if isinstance(for_each, str) and for_each:
-        yield ("for_each",), for_each, ""
+    for field in ("for_each", "depends_on"):
+        names = values.get(field, [])
+        for index, named in enumerate(names if isinstance(names, list) else []):
+            if isinstance(named, str):
+                yield (field, index), named, ""
     for name, value in values.items():
         if name not in ("depends_on", "for_each"):
             for key, reference in output_references(value, (name,)):

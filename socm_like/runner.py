@@ -19,7 +19,7 @@ from socm_like.journal import Event, Journal, Record, TaskState, event_at, repla
 from socm_like.outcome import changed_input, conclude, find_result, prepare
 from socm_like.plan import Plan, upward_ranks
 from socm_like.store import RunDirectory, RunLock
-from socm_like.tasks import Task
+from socm_like.task import Task
 
 POLL = 0.25
 """Longest wait for news, in seconds; requests and interrupts are looked at in between."""

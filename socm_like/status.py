@@ -5,18 +5,17 @@ Standard library only, so that ``campaign status`` starts at once.
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
 from socm_like.contract import RESULT, broken_contract
+from socm_like.cycle_collector import no_collection
 from socm_like.errors import StoreError, UsageError, listed, suggest
 from socm_like.executors.launcher_log import observe
 from socm_like.journal import Event, Record, TaskState, read_events, replay
@@ -73,6 +72,14 @@ class TaskStatus:
     dependencies: tuple[str, ...]
     cores: int
     parameters: Mapping[str, Any]
+    ancestors: Mapping[str, str] = field(default_factory=dict)
+    """Workflow -> the task of it that a ``for_each`` or a shared sweep led here from."""
+    swept: tuple[str, ...] | None = None
+    """The parameters that a sweep or a ``for_each`` varied; None when the plan does not say."""
+    cpu: float | None = None
+    """Seconds of all cores that the present attempt used; None before its end, or when nobody measured."""
+    peak_memory: int | None = None
+    """Bytes; None like ``cpu``."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the part that ``--json`` promises."""
@@ -148,20 +155,8 @@ def read_status(run: RunDirectory) -> RunStatus:
 
     Raises StoreError when its plan or journal is damaged.
     """
-    with _no_collection():
+    with no_collection():
         return _read_status(run)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the cycle collector from walking over 10^5 new objects again and again; no cycle is made here."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _read_status(run: RunDirectory) -> RunStatus:
@@ -304,6 +299,10 @@ def _task_statuses(plan: Sequence[Mapping[str, Any]], records: Mapping[str, Reco
                 dependencies=tuple(task["dependencies"]),
                 cores=resources.get("ranks", 1) * resources.get("threads", 1),
                 parameters=task["parameters"],
+                ancestors=task.get("ancestors", {}),
+                swept=tuple(task["swept"]) if task.get("swept") is not None else None,
+                cpu=record.detail.get("cpu"),
+                peak_memory=record.detail.get("peak_memory"),
             )
         )
     return tuple(statuses)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from socm_like.errors import PluginError
 from socm_like.fields import Model
+from socm_like.journal import TaskState
 from socm_like.resources import Machine, ResourcePatch, Resources
 
 Scalar = bool | int | float | str
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""Names of workflows: a list, or one."""
 
 _PLACEHOLDER = re.compile(r"\{(\{[A-Za-z_][A-Za-z0-9_]*\})\}|(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -31,6 +37,39 @@ class EstimateContext(Model):
     """What an estimate may look at."""
 
     machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One workflow that a search has asked for, and what became of it."""
+
+    task: str
+    workflow: Workflow
+    state: TaskState
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Empty until it is done."""
+    steps: tuple[tuple[int, float], ...] = ()
+    """What it has reported so far: step and value."""
+    folder: Path | None = None
+    """Where its outputs are, once it is done."""
+    reason: str = ""
+    """Why it did not succeed."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The fields of its kind and its free parameters, as JSON values."""
+        return self.workflow.own_fields()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a search may look at: its own files, and its trials in the order in which it asked for them."""
+
+    directory: Path
+    """It exists; what the search keeps there survives crashes and is among its outputs in the end."""
+    trials: tuple[Trial, ...]
+    make: Callable[[Mapping[str, Any]], Workflow]
+    """Returns the driven workflow with these parameters set; raises ValueError where it refuses them."""
 
 
 class Workflow(Model):
@@ -51,6 +90,11 @@ class Workflow(Model):
     restartable: ClassVar[bool] = False
     """Whether a new attempt finds the files of the one before and goes on from them."""
 
+    batch_over: ClassVar[tuple[str, ...]] = ()
+    """Fields that may differ within a batch; a class that names any has :meth:`run_batch`."""
+    driven: ClassVar[str] = ""
+    """The field that names the workflow whose tasks are the trials of this one; with it goes :meth:`extend`."""
+
     executable: str = ""
     """The program to run."""
     subcommand: str = ""
@@ -61,10 +105,10 @@ class Workflow(Model):
     """Environment variables of the task."""
     resources: ResourcePatch = ResourcePatch()
     """What overrides the estimate."""
-    depends_on: tuple[str, ...] = ()
-    """Workflows or groups whose tasks must succeed first."""
-    for_each: str = ""
-    """Makes one task per task of that workflow."""
+    depends_on: Names = ()
+    """Workflows or groups all of whose tasks must succeed first."""
+    for_each: Names = ()
+    """Makes one task per task of that workflow; of several, per set of tasks with the same ancestors."""
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     """Values for placeholders that are not fields of the kind."""
     outputs: dict[str, str] = Field(default_factory=dict)
@@ -88,7 +132,7 @@ class Workflow(Model):
     @classmethod
     def _are_no_fields(cls, parameters: dict[str, Scalar]) -> dict[str, Scalar]:
         for name in parameters:
-            if name in cls.model_fields:
+            if name in cls.__pydantic_fields__:
                 raise ValueError(f"{name!r} is a key of the kind; set it there")
         return parameters
 
@@ -108,6 +152,39 @@ class Workflow(Model):
     def run(self, directory: Path) -> Result:
         """Do the work, writing only inside ``directory``; called in a process of its own."""
         raise NotImplementedError
+
+    @classmethod
+    def run_batch(cls, workflows: Sequence[Self], directories: Sequence[Path]) -> Iterator[Result | Exception]:
+        """Do the work of several in one process: yield for each, in order, its result or why it failed."""
+        raise NotImplementedError
+
+    @classmethod
+    def estimate_batch(cls, workflows: Sequence[Self], context: EstimateContext) -> Resources:
+        """Return what one process needs for several: as much as all of them, one after the other, on its cores."""
+        single = [workflow.estimate(context).patched(workflow.resources) for workflow in workflows]
+        memories = [resources.memory for resources in single if resources.memory is not None]
+        runtimes = [resources.runtime for resources in single if resources.runtime is not None]
+        return single[0].model_copy(
+            update={
+                "memory": sum(memories) if len(memories) == len(single) else None,
+                "runtime": sum(runtimes, timedelta()) if len(runtimes) == len(single) else None,
+            }
+        )
+
+    def extend(self, history: History) -> Sequence[Workflow]:  # noqa: ARG002 - for subclasses
+        """Return the trials to run beside those in flight.
+
+        Called at the start and whenever one has ended; to return nothing while none is in flight ends the search.
+        """
+        return ()
+
+    def probes(self) -> Sequence[Mapping[str, Any]]:
+        """Return parameters like those :meth:`extend` asks for; they are tried on the driven workflow early."""
+        return ()
+
+    def stops(self, history: History) -> Sequence[int]:  # noqa: ARG002 - for subclasses
+        """Return the indexes of trials in flight that are not worth going on with."""
+        return ()
 
     def get_command(self, **kwargs: Any) -> str | Sequence[str]:  # noqa: ARG002 - for subclasses
         """Return the program: words, or one string split like a shell would.
@@ -149,7 +226,9 @@ _NOT_FIELDS = frozenset(name for name in vars(Workflow) if name not in Workflow.
 
 
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(shlex.split(command)) if isinstance(command, str) else tuple(map(_text, command))
+    if isinstance(command, str):
+        return tuple(shlex.split(command))
+    return tuple([word if type(word) is str else _text(word) for word in command])
 
 
 def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -159,23 +238,39 @@ def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
     a longer word. Shell variables (``${HOME}``), JSON and all other braces are left alone.
     Raises ValueError naming every placeholder that nobody fills.
     """
-    missing = [name for name in placeholders(words) if name not in values]
-    if missing:
-        names = ", ".join(f"{{{name}}}" for name in missing)
-        known = ", ".join(sorted(values)) or "none"
-        raise ValueError(f"nothing fills {names}; set it under parameters, or use one of: {known}")
     filled: list[str] = []
     for word in words:
         if "{" not in word:
             filled.append(word)
             continue
-        alone = _PLACEHOLDER.fullmatch(word)
-        value = values.get(alone[2]) if alone is not None and alone[2] else None
-        if isinstance(value, list | tuple):
-            filled.extend(_text(item) for item in value)
+        parts = _parts(word)
+        names = parts[1::2]
+        if not all(name in values for name in names):
+            missing = ", ".join(f"{{{name}}}" for name in placeholders(words) if name not in values)
+            known = ", ".join(sorted(values)) or "none"
+            raise ValueError(f"nothing fills {missing}; set it under parameters, or use one of: {known}")
+        if len(parts) == 3 and not parts[0] and not parts[2] and isinstance(values[names[0]], list | tuple):
+            filled.extend(_text(item) for item in values[names[0]])
         else:
-            filled.append(_PLACEHOLDER.sub(lambda m: _text(values[m[2]]) if m[2] else m[1], word))
+            texts = list(parts)
+            texts[1::2] = [_text(values[name]) for name in names]
+            filled.append("".join(texts))
     return tuple(filled)
+
+
+@lru_cache(maxsize=4096)
+def _parts(word: str) -> tuple[str, ...]:
+    """Return the text of a word around its placeholders, and their names: text, name, text, name, ..., text."""
+    parts, position = [""], 0
+    for match in _PLACEHOLDER.finditer(word):
+        parts[-1] += word[position : match.start()]
+        position = match.end()
+        if match[2]:
+            parts += [match[2], ""]
+        else:
+            parts[-1] += match[1]
+    parts[-1] += word[position:]
+    return tuple(parts)
 
 
 def placeholders(words: Sequence[str]) -> list[str]:

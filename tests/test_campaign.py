@@ -20,7 +20,8 @@ from socm_like.faults import shown
 from socm_like.identity import FileDigests
 from socm_like.registry import Registry
 from socm_like.resources import Machine
-from socm_like.tasks import Task, resolve
+from socm_like.task import Task
+from socm_like.tasks import resolve
 
 MACHINE = Machine(name="small", cores=(0, 1), memory=8 * 2**30)
 KNOWN = ", ".join(Registry.load())
@@ -38,7 +39,7 @@ def load(tmp_path: Path, text: str, *settings: str) -> Campaign:
 
 
 def tasks_of(tmp_path: Path, text: str, *settings: str) -> dict[str, Task]:
-    tasks = resolve(load(tmp_path, text, *settings), tmp_path / "runs", MACHINE, FileDigests())
+    tasks = resolve(load(tmp_path, text, *settings), tmp_path / "runs", MACHINE, FileDigests()).tasks
     return {task.name: task for task in tasks}
 
 
@@ -206,7 +207,7 @@ def test_one_report_holds_every_fault_with_its_line(tmp_path: Path) -> None:
         f"campaign.toml:64: campaign.grp.b: parameters.b: {scalar}, got 2026-01-01",
         f"campaign.toml:64: campaign.grp.b: parameters.c: {scalar}, got {{'d': 1}}",
         "campaign.toml:65: campaign.grp.c: unknown table 'resorces'; allowed: environment, outputs, parameters, "
-        "resources; did you mean 'resources'?",
+        "resources, sweep; did you mean 'resources'?",
         f'campaign.toml:65: campaign.grp.c: no kind: set kind = "..." or name the table after one; '
         f"known kinds: {KNOWN_HERE}",
         "campaign.toml:68: 'x/y' cannot name a workflow: write printable text without '/', '[' and ']'",
@@ -656,7 +657,7 @@ command = "true"
 kind = "command"
 command = "true"
 """
-    allowed = "allowed: command, environment, inputs, outputs, parameters, resources; did you mean"
+    allowed = "allowed: command, environment, inputs, outputs, parameters, resources, sweep; did you mean"
     assert faults_of(tmp_path, text) == [
         f"campaign.toml:4: campaign.maps: unknown table 'resorces'; {allowed} 'resources'?",
         f"campaign.toml:6: campaign.maps: unknown table 'param'; {allowed} 'parameters'?",
@@ -690,7 +691,7 @@ command = "true"
         ("outputs = { x = '{band}.fits' }", "outputs.x: nothing fills {band} here; placeholders are for commands"),
         ("metrics = 3", "metrics: write text in quotes, got 3"),
         ("metrics = 'task.json'", "metrics: task.json is a file of ours; let the program write another"),
-        ("for_each = 3", "for_each: write text in quotes, got 3"),
+        ("for_each = 3", "for_each: write a list, got 3"),
         ("for_each = 'nobody'", "for_each names 'nobody', which this campaign does not define; there are: a"),
         ("comand = 3", f"unknown key 'comand'; allowed: {FIELDS}; did you mean 'command'?"),
         ("inputs = 3", "inputs: write a list, got 3"),
@@ -732,7 +733,7 @@ def test_relative_paths_start_at_the_campaign_file_wherever_one_stands(tmp_path:
     (tmp_path / "here" / "campaign.toml").write_text(command("a").replace('["true"]', '["cat", "data.txt"]'))
     monkeypatch.chdir(tmp_path / "there")
     for path in (Path("../here/campaign.toml"), tmp_path / "here" / "campaign.toml"):
-        (task,) = resolve(load_campaign(path), tmp_path / "runs", MACHINE, FileDigests())
+        (task,) = resolve(load_campaign(path), tmp_path / "runs", MACHINE, FileDigests()).tasks
         assert task.argv == ("cat", f"{tmp_path}/here/data.txt")
 
 
@@ -741,7 +742,7 @@ def test_the_text_of_a_campaign_may_have_a_byte_order_mark_and_windows_line_ends
     (tmp_path / "campaign.toml").write_bytes(
         b"\xef\xbb\xbf" + command("a", "parameters.x = 1").replace("\n", "\r\n").encode()
     )
-    (task,) = resolve(load_campaign(tmp_path / "campaign.toml"), tmp_path / "runs", MACHINE, FileDigests())
+    (task,) = resolve(load_campaign(tmp_path / "campaign.toml"), tmp_path / "runs", MACHINE, FileDigests()).tasks
     assert task == plain["a"]
 
 

@@ -11,7 +11,8 @@ from socm_like.campaign import load_campaign
 from socm_like.errors import CampaignError
 from socm_like.identity import FileDigests
 from socm_like.resources import Machine, Resources
-from socm_like.tasks import Task, resolve
+from socm_like.task import Task
+from socm_like.tasks import resolve
 from socm_like.workflow import Workflow
 
 MACHINE = Machine(name="small", cores=(0, 1), memory=8 * 2**30)
@@ -21,7 +22,7 @@ def tasks_of(folder: Path, *keys: str, more: str = "") -> dict[str, Task]:
     text = "\n".join(["[campaign.a]", 'kind = "command"', *keys, more, ""])
     (folder / "campaign.toml").write_text(text)
     campaign = load_campaign(folder / "campaign.toml")
-    return {task.name: task for task in resolve(campaign, folder / "runs", MACHINE, FileDigests())}
+    return {task.name: task for task in resolve(campaign, folder / "runs", MACHINE, FileDigests()).tasks}
 
 
 def argv(folder: Path, *keys: str) -> tuple[str, ...]:

@@ -17,11 +17,12 @@ PACKAGE = ROOT / "socm_like"
 WORKFLOWS = ROOT / "workflows" / "socm_workflows"
 
 LEVELS = (
-    ("errors", "fields", "units"),
+    ("cycle_collector", "errors", "fields", "units"),
     ("contract", "faults", "identity", "journal", "logs", "resources", "store"),
     ("workflow",),
-    ("declared_kind", "document", "labels", "references", "registry", "sweep"),
-    ("campaign",),
+    ("declared_kind", "document", "labels", "reads", "references", "registry", "sweep"),
+    ("campaign", "edges", "entry", "settings"),
+    ("pairing", "recipe", "sweeps", "task", "trials", "unfold", "variations"),
     ("estimate", "outcome", "plan", "tasks"),
     ("executors",),
     ("runner", "status", "submission"),
@@ -126,7 +127,8 @@ def of_package(module: str) -> str | None:
 def _is_lazy(source: Source, found: Import) -> bool:
     """Whether an import may wait until it is needed: the numerics of a kind, a command, an optional engine."""
     is_kind = source.path.is_relative_to(WORKFLOWS) and source.path.stem in ("workflow", "command")
-    is_numerics = is_kind and found.functions[:1] == ("run",)
+    is_numerics = is_kind and found.functions[:1] in (("run",), ("run_batch",), ("extend",), ("stops",))
+    is_numerics |= source.module == "socm_like.sweep.samples" and found.module.startswith(("scipy", "numpy"))
     return bool(found.functions) and (is_numerics or source.layer == "cli" or source.name in ENGINES.values())
 
 

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socm_like.campaign import Execution, load_campaign
+from socm_like.campaign import load_campaign
+from socm_like.settings import Execution
 from socm_like.errors import CampaignError, StoreError
 from socm_like.identity import FileDigests
 from socm_like.plan import Plan, critical_path, make_plan, read_plan, runtime_of, upward_ranks
 from socm_like.resources import Machine, Resources
-from socm_like.tasks import Task
+from socm_like.task import Task
 
 MACHINE = Machine(name="small", cores=(0, 2, 4, 6), memory=8 * 2**30, gpus=("0", "1"))
 
@@ -199,6 +200,7 @@ def test_the_json_of_a_plan_has_seconds_and_bytes_and_a_task_per_line() -> None:
         },
         "plugins": ["/f/x.py"],
         "preload": ["json"],
+        "notes": [],
         "tasks": [],
     }
     assert json.loads(first.removesuffix(",")) == {
@@ -216,7 +218,6 @@ def test_the_json_of_a_plan_has_seconds_and_bytes_and_a_task_per_line() -> None:
         "restartable": False,
         "parameters": {},
         "fields": {},
-        "inputs": {},
     }
     assert json.loads(second)["argv"] is None
     assert tail == "]}"

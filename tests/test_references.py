@@ -129,14 +129,14 @@ def test_references_are_found_in_tables_and_lists_at_their_keys() -> None:
 def test_a_table_names_what_it_waits_for_and_refers_to() -> None:
     values = {
         "depends_on": ["a", 3, "output://b/x"],
-        "for_each": "c",
+        "for_each": ["c", 4],
         "parameters": {"p": "output://d/x"},
         "command": ["output://", "e=output://e"],
     }
     assert list(names_in(values)) == [
+        (("for_each", 0), "c", ""),
         (("depends_on", 0), "a", ""),
         (("depends_on", 2), "output://b/x", ""),
-        (("for_each",), "c", ""),
         (("parameters", "p"), "d", ""),
         (("command", 0), "", "output:// names no workflow; write output://workflow/path"),
         (("command", 1), "e", ""),

@@ -17,7 +17,8 @@ from socm_like.errors import CampaignError, PluginError
 from socm_like.identity import FileDigests
 from socm_like.registry import Registry, registered_workflows
 from socm_like.resources import Machine, Resources
-from socm_like.tasks import Task, resolve
+from socm_like.task import Task
+from socm_like.tasks import resolve
 from socm_like.workflow import Workflow
 
 SHIPPED = list(Registry.load())
@@ -56,7 +57,7 @@ custom_param = "x"
 
 
 def tasks_of(path: Path) -> tuple[Task, ...]:
-    return resolve(load_campaign(path), path.parent / "runs", MACHINE, FileDigests())
+    return resolve(load_campaign(path), path.parent / "runs", MACHINE, FileDigests()).tasks
 
 
 def refused(*plugins: Path) -> str:
@@ -89,7 +90,7 @@ from socm_like.resources import Machine
 from socm_like.tasks import resolve
 path = Path(sys.argv[1])
 machine = Machine(name="small", cores=(0, 1), memory=8 * 2**30)
-for task in resolve(load_campaign(path), path.parent / "runs", machine, FileDigests()):
+for task in resolve(load_campaign(path), path.parent / "runs", machine, FileDigests()).tasks:
     print(task.name, task.kind, *task.argv)
 """
 

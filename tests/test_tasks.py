@@ -17,7 +17,8 @@ from socm_like.errors import CampaignError
 from socm_like.identity import FileDigests
 from socm_like.registry import Registry
 from socm_like.resources import Machine
-from socm_like.tasks import Task, resolve
+from socm_like.task import Task
+from socm_like.tasks import resolve
 
 MACHINE = Machine(name="small", cores=(0, 1), memory=8 * 2**30, gpus=("0",))
 
@@ -84,7 +85,7 @@ def write(folder: Path, text: str, name: str = "campaign.toml") -> Path:
 
 def resolved(path: Path, *settings: str, store: Path | None = None) -> dict[str, Task]:
     campaign = load_campaign(path, settings)
-    return {task.name: task for task in resolve(campaign, store or path.parent / "runs", MACHINE, FileDigests())}
+    return {task.name: task for task in resolve(campaign, store or path.parent / "runs", MACHINE, FileDigests()).tasks}
 
 
 def faults(path: Path, *settings: str) -> list[str]:
@@ -182,7 +183,7 @@ from socm_like.identity import FileDigests
 from socm_like.resources import Machine
 from socm_like.tasks import resolve
 machine = Machine(name="other", cores=tuple(range(64)), memory=2**40)
-for task in resolve(load_campaign(Path(sys.argv[1])), Path(sys.argv[2]), machine, FileDigests()):
+for task in resolve(load_campaign(Path(sys.argv[1])), Path(sys.argv[2]), machine, FileDigests()).tasks:
     print(task.name, task.id)
 """
 
@@ -353,7 +354,8 @@ def test_a_task_holds_all_that_is_needed_to_run_it(tmp_path: Path) -> None:
     assert timed.parameters == {"template": f"{tmp_path}/template.txt", "other": "relative.txt", "flag": 1}
     registry = Registry.load([tmp_path / "plug.py"])
     assert registry["timed"].model_validate(timed.fields).model_dump(mode="json") == {
-        **timed.fields, "resources": timed_patch(), "depends_on": [], "for_each": "", "environment": {},
+        **timed.fields, "resources": timed_patch(), "depends_on": [], "for_each": [], "environment": {},
+        "executable": "", "subcommand": "", "context": "", "parameters": {}, "outputs": {}, "metrics": "",
     }  # fmt: skip
 
 

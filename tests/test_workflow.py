@@ -103,7 +103,7 @@ def test_a_workflow_has_the_fields_every_table_may_set() -> None:
         "environment": {},
         "resources": ResourcePatch().model_dump(),
         "depends_on": (),
-        "for_each": "",
+        "for_each": (),
         "parameters": {},
         "outputs": {},
         "metrics": "",

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "cancel": "End a run or some of its tasks.",
     "retry": "Run again what failed.",
     "results": "Show results as a table.",
+    "artifacts": "List what tasks left, remove what is old, link TensorBoard files.",
     "graph": "Draw the dependency graph.",
     "kinds": "List kinds of workflows, or describe one.",
     "completion": "Print the shell code that completes commands.",

@@ -13,7 +13,7 @@ from socm_like.cli.options import campaign_argument, campaign_store_option, json
 from socm_like.cli.render import table
 from socm_like.outcome import find_result
 from socm_like.plan import Plan, critical_path, runtime_of, upward_ranks
-from socm_like.tasks import Task
+from socm_like.task import Task
 from socm_like.units import format_size, format_span
 
 SHOWN = 60

@@ -1,0 +1,293 @@
+"""One workflow table -> its tasks: read once per set of ancestors and parameters, built, expanded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from os.path import normpath
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from socm_like.campaign import Campaign
+from socm_like.document import KeyPath
+from socm_like.entry import Entry
+from socm_like.errors import SocmError
+from socm_like.faults import faults_of, shown
+from socm_like.labels import cut, labels_of
+from socm_like.pairing import Index, Instance, Reading, readings
+from socm_like.reads import Place, changed, resolved
+from socm_like.recipe import Made, Recipe, RecipeError, TaskMaker, blame
+from socm_like.references import OutputReference, Resolver, contract_problems
+from socm_like.sweep import SweepError
+from socm_like.sweeps import swept_keys
+from socm_like.task import Task
+from socm_like.trials import trial_task, trial_workflow
+from socm_like.variations import Variation, Variations
+from socm_like.workflow import Workflow
+
+
+class TableError(SocmError):
+    """What is wrong with a table: for each problem the place in the document, the workflow's name, and a message."""
+
+    def __init__(self, problems: Iterable[tuple[KeyPath, str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(message for _, _, message in self.problems))
+
+
+@dataclass
+class Known:
+    """What there is so far: the tasks of the workflows that others may refer to."""
+
+    campaign: Campaign
+    maker: TaskMaker
+    expected: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Workflow -> files of it that others refer to."""
+    _instances: dict[str, Sequence[Instance]] = field(default_factory=dict)
+    _indexes: dict[str, Index] = field(default_factory=dict)
+
+    def add(self, name: str, instances: Sequence[Instance]) -> None:
+        """Note the tasks of a workflow."""
+        self._instances[name] = instances
+        self._indexes[name] = Index(name, instances)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks, in the order in which they were added."""
+        return tuple(instance.task for instances in self._instances.values() for instance in instances)
+
+    def sources(self, entry: Entry) -> list[tuple[str, Sequence[Instance]]]:
+        """Return the workflows that ``for_each`` names, with their tasks; one without tasks has faults of its own."""
+        return [(name, found) for name in _names(entry, "for_each") if (found := self._instances.get(name))]
+
+    def targets(self, name: str, reading: Reading) -> list[Instance]:
+        """Return the tasks that a name stands for: those that agree with a reading in all that both have."""
+        found: list[Instance] = []
+        for member in self.campaign.members(name):
+            if member in reading.bound:
+                found.append(reading.bound[member])
+            elif member in self._indexes:
+                found.extend(self._indexes[member].matching(reading.bound, reading.shared))
+        return found
+
+    def upstream(self, entry: Entry, reading: Reading) -> dict[str, tuple[str, str]]:
+        """Return the tasks that a table waits for: those it refers to, and all of those it depends on."""
+        gathered = {member for name in _names(entry, "depends_on") for member in self.campaign.members(name)}
+        found: dict[str, tuple[str, str]] = {}
+        for name in self.campaign.upstream[entry.name]:
+            if name in self.campaign.driven:
+                found.update(self.upstream(self.campaign.entries[name], reading))
+                continue
+            gathers = name in gathered and name not in reading.bound
+            for instance in self._instances.get(name, ()) if gathers else self.targets(name, reading):
+                found[instance.task.name] = (instance.task.id, instance.task.folder)
+        return found
+
+
+class Table:
+    """Makes the tasks of one workflow table."""
+
+    def __init__(self, known: Known, entry: Entry, variations: Variations) -> None:
+        self._known = known
+        self._entry = entry
+        self._kind = known.campaign.registry[entry.kind]
+        self._variations = variations
+        self._swept = swept_keys(variations.layers)
+        self._names = variations.names
+        self._labels: set[str] = set()
+        self._places: dict[str, Place | None] = {}
+        self._last: tuple[Any, Reading, Recipe] | None = None
+        """The recipe made last, what it depended on, and the reading, which must live as long."""
+        self._recipe_problems: list[tuple[KeyPath, str]] = []
+        """What is wrong with the words of the recipe made last."""
+        self._refers = bool(known.campaign.upstream[entry.name])
+        self._resolved: dict[tuple[str, str], tuple[Any, frozenset[Path]]] = {}
+
+    def unfold(self) -> Iterator[Instance]:
+        """Yield the tasks. Raises TableError with what is wrong with the first that is wrong."""
+        sources = self._known.sources(self._entry)
+        rows = readings(sources)
+        if not rows:
+            names = " and ".join(name for name, _ in sources)
+            self._fail([(("for_each",), f"for_each: {names} have no tasks that belong together")])
+        try:
+            for reading in rows:
+                for variation in self._variations.sets(reading.shared, reading.given):
+                    yield from self._instances(reading, variation)
+        except SweepError as error:  # an expression has no value for some combination
+            key = self._entry.sweeps[-1].key
+            raise TableError(
+                ((*key, *place), self._entry.name, f"sweep: {message}") for place, message in error.faults
+            ) from error
+
+    def recipe(self, reading: Reading) -> Recipe:
+        """Return what is the same for all tasks with the same ancestors and shared parameters."""
+        key = (id(reading.bound), tuple(reading.shared.items()) if self._refers else ())
+        if self._last is not None and self._last[0] == key:
+            return self._last[2]
+        resolver = Resolver(str(self._known.campaign.document.folder), self._paths(reading))
+        values = resolver.resolve(self._kind, self._entry.values)
+        for name, default in table_defaults(self._kind).items():
+            if isinstance(values.get(name), dict):
+                values[name] = {**default, **values[name]}
+        problems = [*resolver.problems, *contract_problems(values)]
+        self._recipe_problems = [(key, f"{'.'.join(map(str, key))}: {message}") for key, message in problems]
+        recipe = Recipe(
+            workflow=self._entry.name,
+            kind=self._entry.kind,
+            values=values,
+            inputs=tuple(resolver.inputs),
+            upstream=self._known.upstream(self._entry, reading),
+            folder=str(self._known.campaign.document.folder),
+            expected=self._known.expected.get(self._entry.name, {}),
+            ancestors={name: instance.task.name for name, instance in reading.bound.items()},
+        )
+        self._last = (key, reading, recipe)
+        return recipe
+
+    def _built(self, recipe: Recipe, values: Mapping[str, Any]) -> Workflow:
+        """Return the workflow of a table with these values in place of its own. Raises TableError with all faults."""
+        values = {**recipe.values, **values}
+        problems = self._recipe_problems
+        try:
+            workflow = self._known.maker.build(recipe.kind, values)
+        except ValidationError as error:
+            raise self._error([*problems, *faults_of(error, self._kind, values)]) from error
+        except (Exception, SystemExit) as error:
+            problem = f"{self._entry.kind} cannot be built: {blame(error)}"
+            raise self._error([*problems, ((), problem)]) from error
+        self._fail(problems)
+        return workflow
+
+    def _instances(self, reading: Reading, variation: Variation) -> Iterator[Instance]:
+        """Yield the tasks of one parameter set: one, unless the kind expands."""
+        if variation.shared:
+            reading = replace(reading, shared={**reading.shared, **variation.shared})
+        recipe = self.recipe(reading)
+        values, files = self._swept_values(recipe.values, reading, variation)
+        workflow = self._built(recipe, values)
+        search = (self._search(workflow, reading) or ()) if self._kind.driven else ()
+        given = {**reading.given, **variation.values} if reading.given else variation.values
+        problems: list[tuple[KeyPath, str, str]] = []
+        for member, own_label in self._expand(workflow):
+            parts = tuple(part for part in (*reading.parts, variation.label, own_label) if part)
+            if ",".join(parts) in self._labels:
+                parts = (*parts, str(len(self._labels)))
+            label = ",".join(parts)
+            self._labels.add(label)
+            name = f"{self._entry.name}[{cut(label)}]" if label else self._entry.name
+            try:
+                task = self._known.maker.make(recipe, member, Made(name, files, self._names, *search))
+            except RecipeError as error:
+                problems.extend(self._error(error.problems).problems)
+            else:
+                yield Instance(task, parts, reading.bound, reading.shared, given)
+        if problems:
+            raise TableError(problems)
+
+    def _swept_values(
+        self, values: Mapping[str, Any], reading: Reading, variation: Variation
+    ) -> tuple[dict[str, Any], frozenset[Path]]:
+        """Return the keys of the table that a parameter set changes, and the files that the set names."""
+        places: list[tuple[Place, Any]] = []
+        files: frozenset[Path] = frozenset()
+        given = self._variations.of_ancestors(reading.given) if reading.given else ()
+        for name, value in (*given, *variation.values.items()):
+            if name not in self._places:
+                self._places[name] = self._variations.place(name)
+            place = self._places[name]
+            if place is None:
+                continue
+            if isinstance(value, str | list | dict):
+                value, named = self._word(name, place[0], value)  # noqa: PLW2901 - the same value, resolved
+                files |= named
+            places.append((place, value))
+        return changed(values, places), files
+
+    def _word(self, name: str, field: str, value: Any) -> tuple[Any, frozenset[Path]]:
+        """Return a swept value with the files in it made absolute, and these files."""
+        key = (name, repr(value))
+        if key not in self._resolved:
+            found, files, problems = resolved(self._kind, field, value, str(self._known.campaign.document.folder))
+            self._fail([((name,), f"{name}: {problem}") for _, problem in problems])
+            self._resolved[key] = (found, files)
+        return self._resolved[key]
+
+    def _paths(self, reading: Reading) -> Callable[[OutputReference], Sequence[str]]:
+        store = self._known.maker.store
+
+        def paths(reference: OutputReference) -> Sequence[str]:
+            targets = [] if reference.problem else self._known.targets(reference.workflow, reading)
+            if not targets:  # there are faults, which are reported where they are
+                return [f"/unresolved/{reference.workflow}/{reference.path}"]
+            folders = [(f"{store}/{instance.task.folder}", instance.task.outputs) for instance in targets]
+            if not reference.path:
+                return [folder for folder, _ in folders]
+            return [f"{folder}/{normpath(outputs.get(reference.path, reference.path))}" for folder, outputs in folders]
+
+        return paths
+
+    def _search(self, workflow: Workflow, reading: Reading) -> tuple[Recipe, Task] | None:
+        """Return how a search makes its trials, and what one of them is like."""
+        name = getattr(workflow, self._kind.driven)
+        entry = self._known.campaign.entries.get(name)
+        if entry is None or name not in self._known.campaign.driven:
+            return None  # a fault of the edges
+        driven = self._known.campaign.registry[entry.kind]
+        table = Table(self._known, entry, Variations(entry, driven, ()))
+        recipe = table.recipe(reading)
+        tasks = []
+        for parameters in workflow.probes() or ({},):
+            try:
+                trial = trial_workflow(recipe, self._known.maker, parameters)
+                tasks.append(trial_task(recipe, self._known.maker, trial, name=name, swept=()))
+            except (RecipeError, ValueError) as error:
+                raise self._error([((), f"{name} refuses {shown(dict(parameters))}: {error}")]) from error
+        return recipe, tasks[0]
+
+    def _expand(self, workflow: Workflow) -> list[tuple[Workflow, str]]:
+        """Return the workflows that one stands for, each with its label."""
+        try:
+            members = list(workflow.expand())
+            if not members:
+                raise ValueError("there is no task in it")
+            for member in members:
+                if type(member) is not self._kind:
+                    self._check_kind(member)
+            return list(zip(members, labels_of(members), strict=True))
+        except (Exception, SystemExit) as error:
+            raise self._error([((), f"{self._entry.kind} cannot be expanded: {blame(error)}")]) from error
+
+    def _check_kind(self, member: Any) -> None:
+        registry = self._known.campaign.registry
+        if not isinstance(member, Workflow) or member.kind not in registry or registry[member.kind] is not type(member):
+            found = f"a {type(member).__name__}" if isinstance(member, Workflow) else shown(member)
+            raise ValueError(f"{found} is no workflow of a registered kind")
+
+    def _fail(self, problems: Sequence[tuple[KeyPath, str]]) -> None:
+        if problems:
+            raise self._error(problems)
+
+    def _error(self, problems: Iterable[tuple[KeyPath, str]]) -> TableError:
+        """Return the error that these problems of the table are; of a swept value, its sweep is the place."""
+        return TableError((self._place(key), self._entry.name, message) for key, message in problems)
+
+    def _place(self, key: KeyPath) -> KeyPath:
+        names = [".".join(map(str, key[:length])) for length in range(len(key), 0, -1)]
+        found = next((self._swept[name] for name in (*names, *map(str, key)) if name in self._swept), None)
+        return found or self._entry.where(key)
+
+
+def _names(entry: Entry, key: str) -> list[str]:
+    """Return the workflows that a table names under a key; what is no name has faults of its own."""
+    names = entry.values.get(key)
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+@cache
+def table_defaults(kind: type[Workflow]) -> Mapping[str, Mapping[str, str]]:
+    """Return what a kind has in the tables that a campaign adds to, rather than replaces."""
+    fields = ((name, kind.model_fields[name]) for name in ("environment", "outputs", "parameters"))
+    return {name: field.get_default(call_default_factory=True, validated_data={}) for name, field in fields}
