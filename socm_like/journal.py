@@ -233,6 +233,23 @@ def _read(path: Path) -> tuple[list[Event], int]:
     return [_parse(path, number, line) for number, line in enumerate(lines, start=2)], end
 
 
+def read_events_from(path: Path, position: int) -> tuple[list[Event], int]:
+    """Return the whole lines of a journal behind a position (0: from its start) as events, and the position now.
+
+    Raises StoreError as :func:`read_events` does.
+    """
+    if position == 0:
+        return _read(path)
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            data = file.read()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    end = data.rfind(b"\n") + 1
+    return [_parse(path, 0, line) for line in data[:end].split(b"\n")[:-1]], position + end
+
+
 def _parse(path: Path, number: int, line: bytes) -> Event:
     try:
         return _event(json.loads(line))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from os.path import exists, isdir
 from pathlib import Path
 from typing import Any
 
+from socm_like.batch import read_error
 from socm_like.contract import RESULT, broken_contract, read_regular
 from socm_like.identity import FileDigests
-from socm_like.journal import Event, TaskState, store_errors
+from socm_like.journal import Event, Record, TaskState, store_errors
 from socm_like.task import Task
 
 SCHEMA = 1
-ERROR = "error.json"
-"""Where a Python task says why it failed."""
 
 _DUMP = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -34,6 +34,19 @@ def find_result(task: Task, store: Path) -> Mapping[str, Any] | None:
     if not isinstance(result, dict) or result.get("id") != task.id:
         return None
     return result if all(exists(f"{folder}/{path}") for path in task.outputs.values()) else None
+
+
+def is_to_be_tried_again(task: Task, records: Mapping[str, Record], retry: Collection[str], store: Path) -> bool:
+    """Whether a run that is taken up again makes a new attempt at a task; names in ``retry`` were asked for."""
+    state = records[task.name].state
+    if state.is_success:
+        return find_result(task, store) is None
+    if state in (TaskState.CANCELLED, TaskState.LOST, TaskState.NODE_FAIL):
+        return True
+    if state is TaskState.SKIPPED:
+        parents = [records[parent].state for parent in task.dependencies]
+        return all(parent.is_success or not parent.is_final for parent in parents)
+    return state.is_final and task.name in retry and not task.trial_of  # of a trial its search has been told
 
 
 def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
@@ -69,19 +82,30 @@ def changed_input(task: Task, digests: FileDigests) -> str:
     return ""
 
 
-def conclude(
-    task: Task, event: Event, started: str | None, partial: str, *, store: Path, digests: FileDigests
-) -> Event:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an attempt worked, and where its result goes."""
+
+    partial: str
+    store: Path
+    replaces: bool = False
+    """Whether a result that is there already makes room, rather than being the one that counts."""
+
+
+def conclude(task: Task, event: Event, started: str | None, place: Place, digests: FileDigests) -> Event:
     """Return the final event of an attempt: ``done`` only when every part of the contract holds.
 
     The executor says how the process ended; what it left decides the rest. On success the directory is moved to
     its place in the store; else it stays where it is, for a look.
     """
+    partial, store = place.partial, place.store
     if event.state is TaskState.FAILED and task.argv is None:
-        return _python_failure(event, partial)
+        error = read_error(partial)
+        return event if error is None else replace(event, state=error[0], detail={**event.detail, "reason": error[1]})
     if event.state is not TaskState.DONE:
         return event
-    if find_result(task, store) is not None:  # moved by a runner that died before it wrote so, or by another run
+    is_moved = not (place.replaces and isdir(partial))
+    if is_moved and find_result(task, store) is not None:  # by a runner that died before it wrote so, or another run
         shutil.rmtree(partial, ignore_errors=True)
         return event
     problem, metrics = broken_contract(partial, task.outputs, task.metrics, runs_python=task.argv is None)
@@ -106,22 +130,6 @@ def conclude(
         _write(f"{partial}/{RESULT}", _DUMP(content) + "\n")  # whole before anybody looks: the move comes after
         _move(partial, f"{store}/{task.folder}")
     return event
-
-
-def _python_failure(event: Event, partial: str) -> Event:
-    """Return the failure with the reason the task itself gave, if it lived to give one."""
-    try:
-        error = json.loads(read_regular(f"{partial}/{ERROR}"))
-        state, reason = TaskState(error["state"]), str(error["reason"])
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ):  # it died without a word; the executor's reason stands
-        return event
-    return Event(event.at, event.task, event.attempt, state, {**event.detail, "reason": reason})
 
 
 def _move(partial: str, folder: str) -> None:

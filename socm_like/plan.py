@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from socm_like.campaign import Campaign
-from socm_like.cycle_collector import no_collection
 from socm_like.errors import StoreError
 from socm_like.identity import FileDigests, digest
 from socm_like.resources import UNSTATED_RUNTIME, Machine, Resources
@@ -23,7 +22,7 @@ SCHEMA = 1
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _TASK_FIELDS = tuple(field.name for field in fields(Task))
-_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search"))
+_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search", "trial_of"))
 """Fields that a plan leaves out where they are empty."""
 
 
@@ -51,7 +50,8 @@ class Plan:
     @property
     def run_name(self) -> str:
         """The campaign's name and 8 hex characters of what will be computed, not of where, how fast, in which order."""
-        content = sorted((task.name, task.id, sorted(task.dependencies)) for task in self.tasks)
+        planned = (task for task in self.tasks if not task.trial_of)
+        content = sorted((task.name, task.id, sorted(task.dependencies)) for task in planned)
         return f"{self.campaign}-{digest(content)[:8]}"
 
     def to_json(self) -> str:
@@ -70,11 +70,12 @@ class Plan:
             "preload": list(self.preload),
             "notes": list(self.notes),
         }
-        lines = ",\n".join(_ENCODE(_task_data(task)) for task in self.tasks)
+        lines = ",\n".join(_ENCODE(task_data(task)) for task in self.tasks)
         return f'{json.dumps(head)[:-1]}, "tasks": [\n{lines}\n]}}\n'
 
 
-def _task_data(task: Task) -> dict[str, Any]:
+def task_data(task: Task) -> dict[str, Any]:
+    """Return a task as JSON, without what is empty and may be missing."""
     data = {name: value for name in _TASK_FIELDS if (value := getattr(task, name)) or name not in _OPTIONAL}
     data["resources"] = task.resources.model_dump(mode="json", exclude_none=True)
     return data
@@ -100,7 +101,7 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
             ),
             plugins=tuple(map(Path, data["plugins"])),
             preload=tuple(data["preload"]),
-            tasks=tuple(map(_task, data["tasks"])),
+            tasks=tuple(map(task_of, data["tasks"])),
             notes=tuple(data.get("notes", ())),
         )
     except (LookupError, TypeError, ValueError) as error:
@@ -108,7 +109,8 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
         raise StoreError(f"plan.json is damaged ({problem}); submit the campaign again to write it anew") from error
 
 
-def _task(data: Mapping[str, Any]) -> Task:
+def task_of(data: Mapping[str, Any]) -> Task:
+    """Return the task that :func:`task_data` wrote."""
     return Task(
         **{
             **data,
@@ -132,8 +134,7 @@ def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDi
     """
     usable = _capped(machine, campaign.execution)
     store = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow links
-    with no_collection():
-        resolved = resolve(campaign, store, usable, digests)
+    resolved = resolve(campaign, store, usable, digests)
     kinds = dict.fromkeys(task.kind for task in resolved.tasks if task.argv is None)
     preload = dict.fromkeys(module for kind in kinds for module in campaign.registry[kind].preload)
     return Plan(

@@ -49,6 +49,8 @@ class Recipe:
     """Files of it that others refer to: name -> path in the task's directory."""
     ancestors: Mapping[str, str] = field(default_factory=dict)
     """Workflow -> the one task of it that ``for_each`` led here from."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The campaign's."""
     folder: str = ""
     """Where relative paths start."""
 
@@ -82,8 +84,6 @@ class TaskMaker:
     """Makes tasks; the store is an absolute path."""
 
     registry: Registry
-    environment: Mapping[str, str]
-    """The campaign's."""
     store: str
     machine: Machine
     digest_of: Callable[[Path], str]
@@ -112,7 +112,7 @@ class TaskMaker:
             step = "identity"
             fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
             inputs = self._inputs(workflow, recipe.inputs, made.inputs)
-            identity = self._identity(workflow, fields, inputs, recipe.upstream, made.trial)
+            identity = self._identity(workflow, fields, inputs, recipe, made.trial)
             step = "folder"
             folder = workflow.folder(identity)
         except (Exception, SystemExit) as error:
@@ -130,7 +130,7 @@ class TaskMaker:
             dependencies=tuple(recipe.upstream),
             resources=resources,
             argv=argv,
-            environment=self._merged("environment", self.environment, workflow.environment),
+            environment=self._merged("environment", recipe.environment, workflow.environment),
             outputs=self._merged("outputs", recipe.expected, workflow.outputs),
             metrics=workflow.metrics,
             restartable=workflow.restartable or bool(kind.driven),
@@ -183,11 +183,11 @@ class TaskMaker:
         workflow: Workflow,
         fields: Mapping[str, Any],
         inputs: Mapping[str, str],
-        upstream: Mapping[str, tuple[str, str]],
+        recipe: Recipe,
         trial: Task | None,
     ) -> str:
         """Return the digest of what determines the result; where things lie is replaced by what they are."""
-        tokens = {f"{self.store}/{folder}": f"output:{identity}" for identity, folder in upstream.values()}
+        tokens = {f"{self.store}/{folder}": f"output:{identity}" for identity, folder in recipe.upstream.values()}
         tokens.update({path: f"sha256:{found}" for path, found in inputs.items()})
         irrelevant = _facts(type(workflow)).irrelevant
         content: dict[str, Any] = {
@@ -196,7 +196,7 @@ class TaskMaker:
                 for name, value in fields.items()
                 if (value or name not in _EVERY) and name not in irrelevant
             },  # without what every workflow has and this one leaves empty: there may be more of it one day
-            "environment": {**self.environment, **workflow.environment},
+            "environment": {**recipe.environment, **workflow.environment},
         }
         if isinstance(workflow, DeclaredWorkflow):
             content["command"] = workflow.command_template
@@ -207,7 +207,7 @@ class TaskMaker:
                 **(substitute(content, tokens) if tokens else content),
                 "kind": workflow.kind,
                 "version": workflow.version,
-                "inputs": sorted(identity for identity, _ in upstream.values()),
+                "inputs": sorted(identity for identity, _ in recipe.upstream.values()),
                 "files": sorted(inputs.values()),  # so that a path missed in a field costs a run, not a stale result
             }
         )

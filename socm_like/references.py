@@ -69,11 +69,11 @@ def output_references(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, 
 
 def names_in(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield every workflow or group a table names: the key that names it, the name, what is wrong with the words."""
-    for field in ("for_each", "depends_on"):
-        names = values.get(field, [])
+    for where in ("for_each", "depends_on"):
+        names = values.get(where, [])
         for index, named in enumerate(names if isinstance(names, list) else []):
             if isinstance(named, str):
-                yield (field, index), named, ""
+                yield (where, index), named, ""
     for name, value in values.items():
         if name not in ("depends_on", "for_each"):
             for key, reference in output_references(value, (name,)):

@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-import heapq
-import json
-import os
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from socm_like.errors import StoreError
+from socm_like.batch import Key, batch_detail, leader_of, of_member
 from socm_like.executors.base import Attempt, Executor, Launch
+from socm_like.frontier import Frontier
 from socm_like.identity import FileDigests, digest_cache
-from socm_like.journal import Event, Journal, Record, TaskState, event_at, replay, store_errors
-from socm_like.outcome import changed_input, conclude, find_result, prepare
-from socm_like.plan import Plan, upward_ranks
+from socm_like.journal import Event, Journal, Record, TaskState, store_errors
+from socm_like.ledger import Ledger, Outcome, Watcher
+from socm_like.neighbours import Neighbours
+from socm_like.outcome import Place, changed_input, conclude, find_result, is_to_be_tried_again
+from socm_like.plan import Plan
+from socm_like.registry import Registry
+from socm_like.requests import read_requests
+from socm_like.searches import Searches, written_trials
+from socm_like.shared import Batch, batches
 from socm_like.store import RunDirectory, RunLock
 from socm_like.task import Task
+from socm_like.workplace import Workplace
 
 POLL = 0.25
 """Longest wait for news, in seconds; requests and interrupts are looked at in between."""
 AHEAD = 128
 """Attempts handed over beyond the machine's cores, so that no core waits for this process."""
-COMMIT = 0.5
-"""Longest time in seconds that news waits to be synced; launches wait for the sync of their intent."""
-
-
-class Watcher(Protocol):
-    """Whoever wants to see the run go by."""
-
-    def saw(self, event: Event, record: Record) -> None:
-        """Take note of an event that was journalled and of what its task now amounts to."""
-
-    def tick(self) -> None:
-        """Use the chance to draw; called four times a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run stands when the runner leaves it."""
-
-    records: Mapping[str, Record]
-    interrupted: bool
-
-    @property
-    def counts(self) -> Counter[TaskState]:
-        """How many tasks are in each state."""
-        return Counter(record.state for record in self.records.values())
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every task is done or cached."""
-        return all(record.state.is_success for record in self.records.values())
 
 
 @dataclass
@@ -66,6 +40,8 @@ class Runner:
     journal: Journal
     lock: RunLock
     open_executor: Callable[[], Executor]
+    open_registry: Callable[[], Registry]
+    """Returns the kinds; asked for only where a search or a batch needs them."""
     watcher: Watcher
     clock: Callable[[], float] = time.time
     interrupted: bool = False
@@ -75,153 +51,202 @@ class Runner:
     records: dict[str, Record] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tasks = {task.name: task for task in self.plan.tasks}
-        replayed = replay(self.journal.events)
-        self.records = {name: replayed.get(name) or Record() for name in self.tasks}
-        self._children: dict[str, list[str]] = {name: [] for name in self.tasks}
-        for task in self.plan.tasks:
-            for parent in task.dependencies:
-                self._children[parent].append(task.name)
-        self._missing = {task.name: len(task.dependencies) for task in self.plan.tasks}
-        self._ranks = upward_ranks(self.plan.tasks)
-        self._ready: list[tuple[float, int, str]] = []
-        self._order = {name: index for index, name in enumerate(self.tasks)}
+        self.tasks = {task.name: task for task in (*self.plan.tasks, *written_trials(self.run))}
+        self._ledger = Ledger(self.journal, self.watcher, self.clock, self.tasks)
+        self.records = self._ledger.records
+        self._frontier = Frontier(tuple(self.tasks.values()))
+        self._digests = FileDigests(digest_cache(self.plan.store))
         self._in_flight: set[str] = set()
+        self._batches: dict[Key, list[str]] = {}
+        """The attempt that is a shared process -> the tasks it does."""
         self._same: dict[str, list[str]] = {}
         """Identity in flight -> further tasks that want the same result."""
+        self._elsewhere: dict[str, None] = {}
+        """Tasks that wait for another run, which computes the same."""
+        self._searches = Searches(self.plan, self.run, self._digests)
+        self._endings: dict[str, tuple[TaskState, str]] = {}
+        """Task in flight that is to be ended -> what it ends as, and why."""
         self._failures: Counter[str] = Counter()
-        self._unwritten: list[Event] = []
-        self._uncommitted = False
-        self._committed = 0.0
         self._executor: Executor | None = None
+        self._registry: Registry | None = None
         self._cancelling = False
-        self._folders: set[str] = set()
-        self._digests = FileDigests(digest_cache(self.plan.store))
-        self._grace = self.plan.execution.grace.total_seconds()
+        self._workplace = Workplace(self.plan, self.run)
+        self._neighbours = Neighbours(self.run, self.lock.holder)
         self._looked_at_requests = 0.0
+        self._is_time_to_look = False
 
-    def go(self, retry: Iterable[str] = (), cancel: Sequence[str] = ()) -> Outcome:
+    def go(self, retry: Iterable[str] = (), cancel: Sequence[str] = (), *, fresh: bool = False) -> Outcome:
         """Run until every task is final or the run is interrupted; names in ``retry`` are attempted again.
 
-        With ``cancel``, those tasks are ended where they run or wait, and nothing is started.
+        With ``cancel``, those tasks are ended where they run or wait, and nothing is started. With ``fresh``, every
+        task is computed again, whatever results there are.
 
         Raises StoreError when the disk refuses: tasks that run go on, and submitting again finds them.
         """
         try:
-            self._take_up(set(retry), revive=not cancel)
+            if fresh:
+                self._forget_trials()
+            self._take_up(set(retry), revive=not cancel, fresh=fresh)
             if cancel:
                 self._cancel(cancel, "cancelled on request")
                 self._cancelling = True
             while True:
                 self._look_around()
+                self._drive_searches()
                 self._launch()
-                if not self._in_flight:
+                if not (self._in_flight or self._elsewhere or self._searches):
                     break
-                for event in self._engine().poll(POLL):
-                    self._observe(event)
+                if self._in_flight:
+                    for event in self._engine().poll(POLL):
+                        self._observe(event)
+                elif self._elsewhere:
+                    time.sleep(POLL)
                 self.watcher.tick()
-            self._write(commit=True)
+            self._ledger.write(commit=True)
         finally:
             if self._executor is not None:
                 self._executor.close()
-        return Outcome(self.records, self._cancelling)
+        trials = {name: task for name, task in self.tasks.items() if task.trial_of}
+        return Outcome(self.records, trials, self._cancelling)
 
     # taking up
 
-    def _take_up(self, retry: set[str], *, revive: bool) -> None:
+    def _take_up(self, retry: set[str], *, revive: bool, fresh: bool) -> None:
         """Bring the replayed state up to date: what still stands, what is tried again, what became of launches."""
-        open_attempts = []
-        for task in self.plan.tasks:
+        open_attempts: dict[Attempt, None] = {}
+        for task in self.tasks.values():
             record = self.records[task.name]
             if record.state in (TaskState.QUEUED, TaskState.RUNNING):
-                open_attempts.append(Attempt(task.name, record.attempt))
+                leader = leader_of(record)
+                if leader is not None:
+                    self._batches.setdefault(leader, []).append(task.name)
+                open_attempts[Attempt(*(leader or (task.name, record.attempt)))] = None
                 self._in_flight.add(task.name)
                 self._same.setdefault(task.id, [])
-            elif revive and self._is_to_be_tried_again(task, record, retry):
-                self._note(task.name, TaskState.PLANNED, next_attempt=True)
-        for task in self.plan.tasks:
+            elif fresh or (revive and is_to_be_tried_again(task, self.records, retry, self.plan.store)):
+                self._again(task.name, fresh=fresh)
+        for task in self.tasks.values():
             parents = [self.records[parent] for parent in task.dependencies]
-            self._missing[task.name] = sum(not parent.state.is_success for parent in parents)
+            missing = self._frontier.count_missing(task, self.records)
             if not self.records[task.name].state.is_final and task.name not in self._in_flight:
                 if any(parent.state.is_final and not parent.state.is_success for parent in parents):
                     self._skip(task.name)
-                elif self._missing[task.name] == 0:
-                    self._make_ready(task.name)
+                elif missing == 0:
+                    self._frontier.push(task.name)
         if open_attempts:
-            for event in self._engine().recover(open_attempts):
+            for event in self._engine().recover(list(open_attempts)):
                 self._observe(event)
 
-    def _is_to_be_tried_again(self, task: Task, record: Record, retry: set[str]) -> bool:
-        if record.state.is_success:
-            return find_result(task, self.plan.store) is None
-        if record.state in (TaskState.CANCELLED, TaskState.LOST, TaskState.NODE_FAIL):
-            return True
-        if record.state is TaskState.SKIPPED:
-            parents = [self.records[parent].state for parent in task.dependencies]
-            return all(state.is_success or not state.is_final for state in parents)
-        return record.state.is_final and task.name in retry
+    def _again(self, name: str, *, fresh: bool = False, alone: bool = False) -> None:
+        """Begin a new attempt at a task; what it is to be like stays on record."""
+        detail = {**({"fresh": True} if fresh else {}), **({"alone": True} if alone else {})}
+        self._ledger.note(name, TaskState.PLANNED, next_attempt=True, **detail)
 
-    def _make_ready(self, name: str) -> None:
-        heapq.heappush(self._ready, (-self._ranks[name], self._order[name], name))
+    def _wish(self, name: str, wish: str) -> bool:
+        """Whether the present attempt at a task is to be ``fresh``, or ``alone`` in its process."""
+        return bool(self.records[name].details.get(TaskState.PLANNED, {}).get(wish))
+
+    def _forget_trials(self) -> None:
+        """Let searches begin anew: their trials go off the list, and so do the files they keep."""
+        if not any(task.search is not None for task in self.plan.tasks):
+            return
+        with store_errors(self.run.trials):
+            self.run.trials.unlink(missing_ok=True)
+        for task in self.plan.tasks:
+            if task.search is not None:
+                shutil.rmtree(self.run.partial(task.folder), ignore_errors=True)
+        for name in [name for name, task in self.tasks.items() if task.trial_of]:
+            self._ledger.set_aside(name)
+            del self.tasks[name]
+        self._frontier = Frontier(self.plan.tasks)
 
     # launching
 
     def _launch(self) -> None:
         """Hand over as many ready tasks as the machine can take soon."""
         cores = len(self.plan.machine.cores)
-        room = cores + AHEAD - len(self._in_flight)
-        if len(self._in_flight) < cores:  # cores idle: a few at once, the rest while those run
-            room -= self._hand_over(cores - len(self._in_flight))
+        room = cores + AHEAD - self._processes()
+        if self._processes() < cores:  # cores idle: a few at once, the rest while those run
+            room -= self._hand_over(cores - self._processes())
         if room >= AHEAD // 2:  # hand over in large pieces: each costs a sync
             self._hand_over(room)
-        self._write(commit=time.monotonic() - self._committed > COMMIT)
+        self._ledger.write()
+
+    def _processes(self) -> int:
+        """Return how many attempts the executor has: a batch counts once."""
+        return len(self._in_flight) - sum(len(members) - 1 for members in self._batches.values())
 
     def _hand_over(self, room: int) -> int:
-        """Hand over ready tasks with their intent on disk first; return how many."""
+        """Hand over ready tasks with their intent on disk first; return how many processes that makes."""
         launches: list[Launch] = []
-        while self._ready and len(launches) < room and not self._cancelling:
-            _, _, name = heapq.heappop(self._ready)
-            task = self.tasks[name]
-            if self.records[name].state.is_final:
+        for free in [name for name in self._elsewhere if not self._neighbours.computes(self.tasks[name].id)]:
+            del self._elsewhere[free]
+            self._frontier.push(free)
+        while len(launches) < room and not self._cancelling:
+            name = self._frontier.pop()
+            if name is None:
+                break
+            if not self._is_to_be_launched(name):
                 continue
-            if task.id in self._same:
-                self._same[task.id].append(name)
-            elif find_result(task, self.plan.store) is not None:
-                self._finish(name, TaskState.CACHED)
-            elif problem := changed_input(task, self._digests):
-                self._finish(name, TaskState.INVALID, problem)
-            else:
-                self._engine()  # starts while the first directories are made
-                launches.append(self._prepare(task))
-                self._same[task.id] = []
-                self._in_flight.add(name)
-                self._note(name, TaskState.QUEUED)
+            self._engine()  # starts while the first directories are made
+            launches.extend(self._prepare_all(name))
         if launches:
-            self._write(commit=True)
+            self._ledger.write(commit=True)
             self._engine().submit(launches)
         return len(launches)
 
-    def _prepare(self, task: Task) -> Launch:
-        partial = self.run.partial(task.folder)
-        number = self.records[task.name].attempt
-        stdout = self.run.log(task.workflow, task.name, number, "out")
-        for folder in (partial[: partial.rindex("/")], str(stdout.parent)):
-            if folder not in self._folders:
-                with store_errors(folder):
-                    os.makedirs(folder, exist_ok=True)
-                self._folders.add(folder)
-        prepare(task, partial, self.plan.plugins)
-        return Launch(
-            attempt=Attempt(task.name, number),
-            argv=task.argv,
-            directory=Path(partial),
-            stdout=stdout,
-            stderr=stdout.with_suffix(".err"),
-            resources=task.resources,
-            environment=task.environment,
-            priority=self._ranks[task.name],
-            grace=self._grace,
-        )
+    def _is_to_be_launched(self, name: str) -> bool:
+        """Whether a ready task has to run; otherwise it has got another state, or a place to wait."""
+        task = self.tasks[name]
+        if self.records[name].state.is_final:
+            return False
+        if task.id in self._same:
+            self._same[task.id].append(name)
+        elif not self._wish(name, "fresh") and find_result(task, self.plan.store) is not None:
+            self._finish(name, TaskState.CACHED)
+        elif problem := changed_input(task, self._digests):
+            self._finish(name, TaskState.INVALID, problem)
+        elif other := self._neighbours.computes(task.id):
+            if self.records[name].state is not TaskState.BLOCKED:
+                self._ledger.note(name, TaskState.BLOCKED, reason=f"{other} computes the same")
+            self._elsewhere[name] = None
+        elif task.search is not None and not self._searches.is_over(name):
+            trials = [trial for trial in self.tasks.values() if trial.trial_of == name]
+            if problem := self._searches.open(task, trials, self._kinds):
+                self._finish(name, TaskState.FAILED, problem)
+        else:
+            self._same[task.id] = []
+            return True
+        return False
+
+    def _prepare_all(self, name: str) -> list[Launch]:
+        """Return the launch of a task; where it can share a process, those of all ready tasks that can share it."""
+        task = self.tasks[name]
+        if not task.batch or self._wish(name, "alone"):
+            return [self._prepare(Batch.of(task))]
+        others = self._frontier.take(task.batch, self._is_to_be_launched)
+        alone = [other for other in others if self._wish(other, "alone")]
+        together = [task, *(self.tasks[other] for other in others if other not in alone)]
+        found = [*batches(together, self._kinds(), self.plan.machine), *(Batch.of(self.tasks[name]) for name in alone)]
+        return [self._prepare(batch) for batch in found]
+
+    def _prepare(self, batch: Batch) -> Launch:
+        """Make the directories of a process, and journal that its tasks are about to be launched."""
+        attempts = {task.name: self.records[task.name].attempt for task in batch.tasks}
+        leader = (batch.tasks[0].name, attempts[batch.tasks[0].name])
+        launch = self._workplace.prepare(batch, attempts, max(self._frontier.rank(name) for name in attempts))
+        detail = batch_detail(leader, len(attempts)) if len(attempts) > 1 else {}
+        if detail:
+            self._batches[leader] = list(attempts)
+        for name in attempts:
+            self._in_flight.add(name)
+            self._ledger.note(name, TaskState.QUEUED, **detail)
+        return launch
+
+    def _kinds(self) -> Registry:
+        if self._registry is None:
+            self._registry = self.open_registry()
+        return self._registry
 
     def _engine(self) -> Executor:
         if self._executor is None:
@@ -231,29 +256,50 @@ class Runner:
     # news
 
     def _observe(self, event: Event) -> None:
-        """Take in one observation; what ended is concluded, retried or passed on to its descendants."""
+        """Take in one observation; of a process that tasks share, for each of them."""
+        members = self._batches.get((event.task, event.attempt))
+        if members is None:
+            self._take_in(event)
+            return
+        if event.state.is_final:
+            del self._batches[event.task, event.attempt]
+        for name in members:
+            record, task = self.records[name], self.tasks[name]
+            told = of_member(event, (name, record.attempt), record, self.run.partial(task.folder))
+            self._take_in(told, alone=event.state not in (TaskState.LOST, TaskState.NODE_FAIL))
+
+    def _take_in(self, event: Event, *, alone: bool = False) -> None:
+        """Take in what happened to one task; what ended is concluded, retried or passed on to its descendants."""
         record = self.records.get(event.task)
         if record is None or event.attempt != record.attempt or record.state.is_final:
             return  # news of an attempt that is over
         if not event.state.is_final:
             if record.state is not event.state:
-                self._record(event)
+                self._ledger.record(event)
             return
         task = self.tasks[event.task]
-        event = conclude(
-            task, event, record.started, self.run.partial(task.folder), store=self.plan.store, digests=self._digests
-        )
+        place = Place(self.run.partial(task.folder), self.plan.store, self._wish(task.name, "fresh"))
+        event = conclude(task, self._as_asked(event), record.started, place, self._digests)
         self._in_flight.discard(task.name)
         followers = self._same.pop(task.id, [])
-        if self._deserves_another_try(event):
-            self._record(event)
-            self._note(task.name, TaskState.PLANNED, next_attempt=True)
-            self._make_ready(task.name)
+        is_bystander = "shared_by" in event.detail and event.state is TaskState.CANCELLED
+        if (is_bystander and task.name not in self._endings) or self._deserves_another_try(event):
+            self._ledger.record(event)
+            self._again(task.name, fresh=place.replaces, alone=alone and event.state is TaskState.LOST)
+            self._frontier.push(task.name)
         else:
-            self._record(event)
+            self._ledger.record(event)
             self._pass_on(task.name)
+        self._endings.pop(task.name, None)
         for name in followers:
-            self._make_ready(name)
+            self._frontier.push(name)
+
+    def _as_asked(self, event: Event) -> Event:
+        """Return the end of a task as the end that was asked for, where it was cancelled."""
+        if event.state is not TaskState.CANCELLED or event.task not in self._endings:
+            return event
+        state, reason = self._endings[event.task]
+        return replace(event, state=state, detail={**event.detail, "reason": reason})
 
     def _deserves_another_try(self, event: Event) -> bool:
         if event.state.is_success or self._cancelling:
@@ -269,41 +315,52 @@ class Runner:
 
     def _finish(self, name: str, state: TaskState, reason: str | None = None) -> None:
         """Give a task that does not run its final state."""
-        self._note(name, state, reason=reason)
+        self._ledger.note(name, state, reason=reason)
         self._pass_on(name)
 
     def _pass_on(self, name: str) -> None:
         """Let the children of a task that has just ended go, or skip them."""
         is_success = self.records[name].state.is_success
-        for child in self._children[name]:
+        self._searches.tell(self.tasks[name].trial_of)
+        for child in self._frontier.children(name):
             if self.records[child].state.is_final:
                 continue
-            if is_success:
-                self._missing[child] -= 1
-                if self._missing[child] == 0:
-                    self._make_ready(child)
-            else:
+            if not is_success:
                 self._skip(child)
+            elif self._frontier.satisfy(child):
+                self._frontier.push(child)
 
     def _skip(self, name: str) -> None:
         """Mark a task and all that depend on it as skipped, each naming the ancestor to blame."""
-        stack = [name]
-        while stack:
-            skipped = stack.pop()
-            if self.records[skipped].state.is_final:
-                continue
-            blamed = self._blame(skipped)
-            self._note(skipped, TaskState.SKIPPED, reason=f"needs {blamed}, which is {self.records[blamed].state}")
-            stack.extend(self._children[skipped])
+        for skipped in self._frontier.below(name):
+            if not self.records[skipped].state.is_final:
+                blamed = self._frontier.blame(skipped, self.records)
+                reason = f"needs {blamed}, which is {self.records[blamed].state}"
+                self._ledger.note(skipped, TaskState.SKIPPED, reason=reason)
 
-    def _blame(self, name: str) -> str:
-        for parent in self.tasks[name].dependencies:
-            state = self.records[parent].state
-            if state is TaskState.SKIPPED:
-                return self._blame(parent)
-            if state.is_final and not state.is_success:
-                return parent
-        raise AssertionError(f"{name} has no failed ancestor")
+    # searches
+
+    def _drive_searches(self) -> None:
+        """Tell the searches what has happened, and do what they ask for."""
+        if self._cancelling:
+            self._searches.close()
+            return
+        for wish in self._searches.ask(self.records, whom_to_stop=self._is_time_to_look):
+            for trial in wish.trials:
+                self._add(trial)
+            self._end(wish.stops, TaskState.PRUNED, "its search has seen better")
+            if wish.problem:
+                self._finish(wish.search, TaskState.FAILED, wish.problem)
+            elif wish.is_over:
+                self._frontier.push(wish.search)
+
+    def _add(self, task: Task) -> None:
+        """Take in a task that a search has just asked for."""
+        self.tasks[task.name] = task
+        self._frontier.add(task)
+        if self._ledger.begin(task.name):
+            self._again(task.name, fresh=True)
+        self._frontier.push(task.name)
 
     # requests and interrupts
 
@@ -313,70 +370,30 @@ class Runner:
             self._cancel(list(self.tasks), "interrupted")
             self._cancelling = True
         now = time.monotonic()
-        if now - self._looked_at_requests >= POLL:
+        self._is_time_to_look = now - self._looked_at_requests >= POLL
+        if self._is_time_to_look:
             self._looked_at_requests = now
             for request in read_requests(self.run):
                 self._cancelling = self._cancelling or not request
                 self._cancel(request or list(self.tasks), "cancelled on request")
 
     def _cancel(self, names: Sequence[str], reason: str) -> None:
-        running = [name for name in names if name in self._in_flight]
+        self._end([name for name in names if name in self._in_flight], TaskState.CANCELLED, reason)
         for name in names:
+            self._elsewhere.pop(name, None)
             if name in self.records and name not in self._in_flight and not self.records[name].state.is_final:
-                self._note(name, TaskState.CANCELLED, reason=reason)
+                self._ledger.note(name, TaskState.CANCELLED, reason=reason)
         for name in names:
             if name in self.records and self.records[name].state is TaskState.CANCELLED:
                 self._pass_on(name)
-        if running:
-            self._engine().cancel([Attempt(name, self.records[name].attempt) for name in running])
 
-    # journal
-
-    def _note(self, name: str, state: TaskState, reason: str | None = None, *, next_attempt: bool = False) -> None:
-        number = self.records[name].attempt + next_attempt
-        self._record(event_at(self.clock(), name, number, state, reason=reason))
-
-    def _record(self, event: Event) -> None:
-        self.records[event.task].apply(event)
-        self._unwritten.append(event)
-        self.watcher.saw(event, self.records[event.task])
-
-    def _write(self, *, commit: bool) -> None:
-        """Write the news; sync when asked to, and when there is something new to sync."""
-        if self._unwritten:
-            self.journal.append(self._unwritten)
-            self._unwritten.clear()
-            self._uncommitted = True
-        if commit and self._uncommitted:
-            self.journal.commit()
-            self._uncommitted = False
-            self._committed = time.monotonic()
-
-
-def read_requests(run: RunDirectory) -> list[list[str]]:
-    """Return what other processes asked to be cancelled, oldest first, and take it off the pile.
-
-    Each request is a list of task names; an empty list means the whole run.
-    """
-    try:
-        paths = sorted(run.requests.iterdir())
-    except FileNotFoundError:
-        return []
-    requests = []
-    for path in paths:
-        if path.suffix == ".json":
-            try:
-                requests.append([str(name) for name in json.loads(path.read_bytes())["cancel"]])
-            except (ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"{path}: not a request of ours; remove the file") from error
-            path.unlink()
-    return requests
-
-
-def write_request(run: RunDirectory, tasks: Sequence[str]) -> None:
-    """Ask whoever runs this run to cancel tasks; none named means all."""
-    run.requests.mkdir(exist_ok=True)
-    name = f"{time.time_ns()}-{os.getpid()}"
-    temporary = run.requests / f"{name}.tmp"
-    temporary.write_text(json.dumps({"cancel": list(tasks)}))
-    temporary.rename(run.requests / f"{name}.json")
+    def _end(self, names: Sequence[str], state: TaskState, reason: str) -> None:
+        """Ask for tasks in flight to be ended; with each goes the process it shares."""
+        attempts: dict[Attempt, None] = {}
+        for name in names:
+            record = self.records[name]
+            if name in self._in_flight and name not in self._endings:
+                self._endings[name] = (state, reason)
+                attempts[Attempt(*(leader_of(record) or (name, record.attempt)))] = None
+        if attempts:
+            self._engine().cancel(list(attempts))

@@ -5,17 +5,19 @@ Standard library only, so that ``campaign status`` starts at once.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from socm_like.batch import leader_of, of_member
 from socm_like.contract import RESULT, broken_contract
-from socm_like.cycle_collector import no_collection
 from socm_like.errors import StoreError, UsageError, listed, suggest
 from socm_like.executors.launcher_log import observe
 from socm_like.journal import Event, Record, TaskState, read_events, replay
@@ -76,6 +78,8 @@ class TaskStatus:
     """Workflow -> the task of it that a ``for_each`` or a shared sweep led here from."""
     swept: tuple[str, ...] | None = None
     """The parameters that a sweep or a ``for_each`` varied; None when the plan does not say."""
+    trial_of: str = ""
+    """The search that asked for it while the run went on."""
     cpu: float | None = None
     """Seconds of all cores that the present attempt used; None before its end, or when nobody measured."""
     peak_memory: int | None = None
@@ -131,8 +135,8 @@ class RunStatus:
 
     @property
     def failures(self) -> tuple[TaskStatus, ...]:
-        """The tasks that went wrong."""
-        return tuple(task for task in self.tasks if task.state in FAILURES)
+        """The tasks that went wrong; how a trial ends is for its search to judge."""
+        return tuple(task for task in self.tasks if task.state in FAILURES and not task.trial_of)
 
     def to_json(self, tasks: Iterable[TaskStatus] | None = None) -> dict[str, Any]:
         """Return what ``campaign status --json`` prints; ``tasks`` narrows the listing, not the counts."""
@@ -155,8 +159,20 @@ def read_status(run: RunDirectory) -> RunStatus:
 
     Raises StoreError when its plan or journal is damaged.
     """
-    with no_collection():
+    with _no_collection():
         return _read_status(run)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the cycle collector from walking over 10^5 new objects again and again; no cycle is made here."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _read_status(run: RunDirectory) -> RunStatus:
@@ -265,6 +281,7 @@ def _run_state(holder: Holder | None, tasks: Sequence[TaskStatus], *, has_lost: 
         return RunState.RUNNING
     if has_lost or not all(state.is_final for state in states):
         return RunState.INTERRUPTED
+    states = {task.state for task in tasks if not task.trial_of}
     if all(state.is_success for state in states):
         return RunState.DONE
     return RunState.FAILED if states & FAILURES else RunState.CANCELLED
@@ -300,6 +317,7 @@ def _task_statuses(plan: Sequence[Mapping[str, Any]], records: Mapping[str, Reco
                 cores=resources.get("ranks", 1) * resources.get("threads", 1),
                 parameters=task["parameters"],
                 ancestors=task.get("ancestors", {}),
+                trial_of=task.get("trial_of", ""),
                 swept=tuple(task["swept"]) if task.get("swept") is not None else None,
                 cpu=record.detail.get("cpu"),
                 peak_memory=record.detail.get("peak_memory"),
@@ -310,11 +328,21 @@ def _task_statuses(plan: Sequence[Mapping[str, Any]], records: Mapping[str, Reco
 
 def _catch_up(run: RunDirectory, plan: Sequence[Mapping[str, Any]], records: dict[str, Record]) -> list[Event]:
     """Take in what happened since the runner died; return it."""
-    attempts = [(name, record.attempt) for name, record in records.items() if record.state in _OPEN]
-    if not attempts:
-        return []
     entries = {task["name"]: task for task in plan}
-    news = [_judged(event, entries[event.task], run) for event in observe(run, attempts) if event.task in entries]
+    members: dict[tuple[str, int], list[str]] = {}
+    for name, record in records.items():
+        if record.state in _OPEN and name in entries:
+            members.setdefault(leader_of(record) or (name, record.attempt), []).append(name)
+    if not members:
+        return []
+    news = []
+    for event in observe(run, list(members)):
+        for name in members[event.task, event.attempt]:
+            record, entry = records[name], entries[name]
+            is_shared = leader_of(record) is not None
+            partial = run.partial(entry["folder"])
+            told = of_member(event, (name, record.attempt), record, partial) if is_shared else event
+            news.append(_judged(told, entry, run))
     replay(news, records)
     return news
 

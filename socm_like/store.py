@@ -105,6 +105,11 @@ class RunDirectory:
         return self.path / "lock"
 
     @property
+    def trials(self) -> Path:
+        """The tasks that searches asked for while the run went on, one per line, oldest first."""
+        return self.path / "trials.jsonl"
+
+    @property
     def requests(self) -> Path:
         """What other processes ask of the one that holds the lock."""
         return self.path / "requests"
@@ -118,7 +123,7 @@ class RunDirectory:
         return f"{self.store}/{folder}.{hashlib.sha256(self.name.encode()).hexdigest()[:8]}.partial"
 
     def read_plan(self) -> dict[str, Any]:
-        """Return the plan as plain data.
+        """Return the plan as plain data, the tasks that searches asked for since among its tasks.
 
         Raises StoreError when it is missing or damaged.
         """
@@ -128,7 +133,23 @@ class RunDirectory:
             raise StoreError(f"{self.path}: no plan.json here; this is not a run") from error
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.plan}: {error}; submit the campaign again to write it anew") from error
+        if trials := self.read_trials():
+            plan["tasks"] = [*plan["tasks"], *trials]
         return plan
+
+    def read_trials(self) -> list[dict[str, Any]]:
+        """Return the tasks that searches asked for; a line that a crash cut short was never acted on.
+
+        Raises StoreError when a line before the last is damaged.
+        """
+        try:
+            lines = self.trials.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except ValueError as error:
+            raise StoreError(f"{self.trials}: damaged ({error}); move it away, and the searches start anew") from error
 
 
 def runs_in(store: Path) -> list[RunDirectory]:
@@ -181,9 +202,15 @@ class Holder:
     """What :func:`process_started` returned for it: a reused pid differs."""
     token: str = ""
     """Made up for one lock: no other lock, of this process or another, has it."""
+    since: int = 0
+    """When the lock was taken, nanoseconds since the epoch by the clock of its host."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+    def is_before(self, other: Holder) -> bool:
+        """Whether this lock was taken before the other; any two processes agree on it."""
+        return (self.since, self.token) < (other.since, other.token)
 
     @property
     def is_here(self) -> bool:
@@ -258,9 +285,15 @@ class RunLock:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        self._holder = Holder(socket.gethostname(), os.getpid(), process_started(os.getpid()) or "", uuid4().hex)
+        started, now = process_started(os.getpid()) or "", time.time_ns()
+        self._holder = Holder(socket.gethostname(), os.getpid(), started, uuid4().hex, now)
         self._last_sign = 0.0
         self._now = 0.0
+
+    @property
+    def holder(self) -> Holder:
+        """This process, as the lock names it."""
+        return self._holder
 
     def acquire(self) -> Holder | None:
         """Take the lock; return the dead holder it was taken over from, if any.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from socm_like.document import read_document
 from socm_like.executors.base import Executor
 from socm_like.executors.local import LocalExecutor
 from socm_like.journal import Journal, store_errors
 from socm_like.plan import Plan
+from socm_like.registry import Registry
 from socm_like.store import Holder, RunDirectory, RunLock, write_atomically
 
 
@@ -64,6 +66,13 @@ def started_executor(plan: Plan, run: RunDirectory) -> Executor:
     executor = executor_of(plan, run)
     executor.start()
     return executor
+
+
+def registry_of(plan: Plan, run: RunDirectory) -> Registry:
+    """Return the kinds of a run: those installed, of its plug-ins, and those its campaign file declares."""
+    registry = Registry.load(plan.plugins)
+    registry.declare(replace(read_document(run.campaign, plan.settings), path=plan.source))
+    return registry
 
 
 def _write_if_changed(path: Path, text: str) -> None:

@@ -43,5 +43,7 @@ class Task:
     """The parameters that a sweep gave it."""
     batch: str = ""
     """Tasks with the same text here can share one process; empty: none can."""
+    trial_of: str = ""
+    """The search that asked for it while the campaign ran; its failure is for that to judge."""
     search: Mapping[str, Any] | None = None
     """How the trials of a search are made: the recipe of the workflow it drives."""

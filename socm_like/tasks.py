@@ -56,7 +56,7 @@ class _Resolution:
         self.faults.extend(campaign.faults)
         self.around_store = {self.store, *self.store.parents}
         self.sweeps = Sweeps(campaign)
-        maker = TaskMaker(campaign.registry, campaign.environment, str(self.store), self.machine, self._digest)
+        maker = TaskMaker(campaign.registry, str(self.store), self.machine, self._digest)
         self.known = Known(campaign, maker)
 
     def resolve(self) -> Resolved:

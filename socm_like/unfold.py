@@ -140,6 +140,7 @@ class Table:
             values=values,
             inputs=tuple(resolver.inputs),
             upstream=self._known.upstream(self._entry, reading),
+            environment=self._known.campaign.environment,
             folder=str(self._known.campaign.document.folder),
             expected=self._known.expected.get(self._entry.name, {}),
             ancestors={name: instance.task.name for name, instance in reading.bound.items()},

@@ -18,6 +18,9 @@ from socm_like.fields import Model
 from socm_like.journal import TaskState
 from socm_like.resources import Machine, ResourcePatch, Resources
 
+STEPS = "steps.jsonl"
+"""Where a task reports how far it has come: lines of ``{"step": 3, "value": 0.25}`` in its directory."""
+
 Scalar = bool | int | float | str
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """Names of workflows: a list, or one."""

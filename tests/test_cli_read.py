@@ -624,7 +624,7 @@ def test_kinds_of_a_campaign_file_include_its_own(tmp_path: Path) -> None:
         '[campaign]\nname = "x"\n[campaign.a]\nkind = "tool"\n[kind.tool]\ncommand = ["true"]\n'
     )
     answer = campaign(tmp_path, "kinds", "--campaign", "campaign.toml")
-    assert "tool     Run true." in answer.stdout
+    assert "tool      Run true." in answer.stdout
 
 
 def test_unknown_kind_is_exit_status_2_with_a_guess(tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ def written(path: Path, events: Sequence[Event] = EVENTS) -> bytes:
 
 def test_the_transition_table_is_what_the_design_says() -> None:
     not_run = "cached cancelled skipped"
-    ends = "cancelled done failed invalid lost node_fail oom timeout"
+    ends = "cancelled done failed invalid lost node_fail oom pruned timeout"
     assert {str(state): " ".join(sorted(following)) for state, following in TRANSITIONS.items()} == {
         "planned": " ".join(sorted(f"blocked held queued {not_run}".split())),
         "blocked": " ".join(sorted(f"held queued {not_run}".split())),
         "held": " ".join(sorted(f"queued {not_run}".split())),
         "queued": " ".join(sorted(f"running {ends}".split())),
         "running": ends,
-        "lost": "cancelled done failed invalid node_fail oom timeout",
+        "lost": "cancelled done failed invalid node_fail oom pruned timeout",
         **{str(state): "" for state in FINAL if state is not TaskState.LOST},
     }
 

@@ -17,15 +17,15 @@ PACKAGE = ROOT / "socm_like"
 WORKFLOWS = ROOT / "workflows" / "socm_workflows"
 
 LEVELS = (
-    ("cycle_collector", "errors", "fields", "units"),
-    ("contract", "faults", "identity", "journal", "logs", "resources", "store"),
+    ("errors", "fields", "units"),
+    ("batch", "contract", "faults", "identity", "journal", "logs", "requests", "resources", "store"),
     ("workflow",),
     ("declared_kind", "document", "labels", "reads", "references", "registry", "sweep"),
     ("campaign", "edges", "entry", "settings"),
     ("pairing", "recipe", "sweeps", "task", "trials", "unfold", "variations"),
     ("estimate", "outcome", "plan", "tasks"),
     ("executors",),
-    ("runner", "status", "submission"),
+    ("frontier", "ledger", "neighbours", "runner", "searches", "shared", "status", "submission", "workplace"),
     ("provenance", "results"),
     ("cli", "sciflow"),
 )

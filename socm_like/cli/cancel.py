@@ -14,7 +14,7 @@ from socm_like.cli.running import run_session
 from socm_like.errors import StoreError
 from socm_like.journal import read_events, replay
 from socm_like.plan import Plan
-from socm_like.runner import write_request
+from socm_like.requests import write_request
 from socm_like.status import read_status
 from socm_like.store import RunDirectory, read_holder
 from socm_like.submission import open_run

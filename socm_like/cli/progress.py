@@ -46,8 +46,11 @@ class Progress:
 
     def saw(self, event: Event, record: Record) -> None:
         """Count an event."""
-        before = self._states.get(event.task, TaskState.PLANNED)
-        self.counts[before] -= 1
+        before = self._states.get(event.task)
+        if before is None:  # a search has just asked for it
+            self.total += 1
+        else:
+            self.counts[before] -= 1
         self.counts[record.state] += 1
         self._states[event.task] = record.state
         if record.state is TaskState.RUNNING:

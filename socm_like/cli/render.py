@@ -35,6 +35,7 @@ _COLOURS: Mapping[str, str] = {
     "lost": "red",
     "invalid": "red",
     "cancelled": "yellow",
+    "pruned": "yellow",
     "interrupted": "yellow",
     "skipped": "yellow",
 }
@@ -43,7 +44,7 @@ _COLOURS: Mapping[str, str] = {
 _ORDER = (
     TaskState.DONE, TaskState.CACHED, TaskState.RUNNING, TaskState.QUEUED, TaskState.HELD, TaskState.PLANNED,
     TaskState.BLOCKED, TaskState.FAILED, TaskState.INVALID, TaskState.TIMEOUT, TaskState.OOM, TaskState.NODE_FAIL,
-    TaskState.LOST, TaskState.CANCELLED, TaskState.SKIPPED,
+    TaskState.LOST, TaskState.CANCELLED, TaskState.PRUNED, TaskState.SKIPPED,
 )  # fmt: skip
 
 _QUANTITY = re.compile(r"-?|[-+]?\d[\d.,]*(?:e[-+]?\d+)?%?(?: ?[A-Za-z]{1,3}(?: \d\d (?:s|min|h))?)?")

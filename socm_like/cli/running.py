@@ -15,11 +15,12 @@ import click
 from socm_like.cli.options import default_store
 from socm_like.cli.progress import Progress, open_progress
 from socm_like.journal import Record, TaskState
+from socm_like.ledger import Outcome
 from socm_like.logs import printable, tail
 from socm_like.plan import Plan
-from socm_like.runner import Outcome, Runner
+from socm_like.runner import Runner
 from socm_like.store import RunDirectory
-from socm_like.submission import Session, started_executor
+from socm_like.submission import Session, registry_of, started_executor
 
 LOG_LINES = 5
 """Last lines of a failed task's log in the summary."""
@@ -27,16 +28,19 @@ SHOWN = 20
 """Failures told in full; the rest are counted."""
 
 
-def run_session(plan: Plan, session: Session, retry: Iterable[str] = (), cancel: Sequence[str] = ()) -> int:
+def run_session(
+    plan: Plan, session: Session, retry: Iterable[str] = (), cancel: Sequence[str] = (), *, fresh: bool = False
+) -> int:
     """Run what the session holds, show it, sum it up; return the exit status."""
     if session.taken_over_from is not None:
         click.echo(f"{session.taken_over_from} is gone; going on with {session.run.name}", err=True)
     with open_progress(plan, session.run) as progress:
         engine = partial(started_executor, plan, session.run)
-        runner = Runner(plan, session.run, session.journal, session.lock, engine, progress)
+        kinds = partial(registry_of, plan, session.run)
+        runner = Runner(plan, session.run, session.journal, session.lock, engine, kinds, progress)
         progress.begin(runner.records)
         with _interruptible(runner):
-            outcome = runner.go(retry, cancel)
+            outcome = runner.go(retry, cancel, fresh=fresh)
     _summarise(plan, session.run, outcome, progress)
     return 0 if outcome.succeeded else 1
 
@@ -64,7 +68,7 @@ def _interruptible(runner: Runner) -> Iterator[None]:
 
 
 def _summarise(plan: Plan, run: RunDirectory, outcome: Outcome, progress: Progress) -> None:
-    total = len(plan.tasks)
+    total = len(outcome.records)
     counts = ", ".join(f"{number} {state}" for state, number in sorted(outcome.counts.items()))
     if progress.ended == 0 and outcome.succeeded:
         click.echo(f"{run.name}: nothing to do; {total} task{'s'[: total != 1]}: {counts}")

@@ -26,7 +26,10 @@ from socm_like.submission import executor_of, open_run, run_directory
 @campaign_store_option
 @click.option("--dry-run", is_flag=True, help="Print the scripts that would be run; write nothing.")
 @click.option("--detach", is_flag=True, help="Leave the run to a process in the background.")
-def command(file: Path, settings: tuple[str, ...], store: Path | None, dry_run: bool, detach: bool) -> None:
+@click.option("--fresh", is_flag=True, help="Compute every task again, whatever results there are.")
+def command(
+    file: Path, settings: tuple[str, ...], store: Path | None, *, dry_run: bool, detach: bool, fresh: bool
+) -> None:
     """Run a campaign, or go on with it where it stopped.
 
     FILE is campaign.toml by default. Exit status 0: every task succeeded; 1: some did not; 2: the campaign is
@@ -38,10 +41,10 @@ def command(file: Path, settings: tuple[str, ...], store: Path | None, dry_run: 
         return
     digests.save()
     if detach:
-        _detach(plan, file, settings)
+        _detach(plan, file, [*_overrides(settings), *(["--fresh"] if fresh else [])])
         return
     with open_run(plan, file.read_text(encoding="utf-8")) as session:
-        sys.exit(run_session(plan, session))
+        sys.exit(run_session(plan, session, fresh=fresh))
 
 
 def _print_scripts(plan: Plan) -> None:
@@ -62,17 +65,20 @@ def _print_scripts(plan: Plan) -> None:
         click.echo(executor.render(launch))
 
 
-def _detach(plan: Plan, file: Path, settings: Sequence[str]) -> None:
+def _overrides(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def _detach(plan: Plan, file: Path, options: Sequence[str]) -> None:
     """Start this command again as a process of its own session, and wait until it holds the run."""
     run = run_directory(plan)
     holder = read_holder(run)
     if holder is not None:
         raise RunHeldError(f"{run.name} is held by {holder}; watch it with: campaign status {run.name}")
-    overrides = [word for setting in settings for word in ("--set", setting)]
     run.path.mkdir(parents=True, exist_ok=True)
     log = run.path / "runner.log"
     with log.open("w") as output:
-        words = [sys.executable, "-m", "socm_like.cli", "submit", str(file), "--store", str(plan.store), *overrides]
+        words = [sys.executable, "-m", "socm_like.cli", "submit", str(file), "--store", str(plan.store), *options]
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

@@ -9,13 +9,15 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from socm_like.batch import ERROR, MEMBERS
+from socm_like.contract import RESULT
 from socm_like.errors import SocmError
 from socm_like.journal import TaskState
 from socm_like.registry import Registry
 from socm_like.store import write_atomically
-from socm_like.workflow import Result
+from socm_like.workflow import Result, Workflow
 
 SCHEMA = 1
 
@@ -35,30 +37,72 @@ def run(directory: Path) -> int:
 
     Otherwise the traceback is on stderr, and ``error.json`` holds the state and the reason.
     """
-    for name in ("result.json", "error.json"):  # of an earlier attempt
-        (directory / name).unlink(missing_ok=True)
-    try:
-        task = json.loads((directory / "task.json").read_bytes())
-        metrics = _run(task, directory)
-        content = {"schema": SCHEMA, "task": task["task"], "kind": task["kind"], "id": task["id"], "metrics": metrics}
-        write_atomically(directory / "result.json", json.dumps(content, allow_nan=False) + "\n")
-    except NotFiniteError as error:
-        _fail(directory, TaskState.INVALID, str(error))
-        return 1
-    except BaseException as error:  # noqa: BLE001 - whatever ends the task is its reason, sys.exit() included
-        traceback.print_exc()
-        _fail(directory, TaskState.FAILED, _reason(error))
-        return 1
+    batch = directory / MEMBERS
+    if batch.exists():
+        return _run_batch([Path(path) for path in json.loads(batch.read_bytes())["directories"]])
+    with _failing(directory) as attempt:
+        task, workflow = _workflow(directory)
+        _succeed(directory, task, workflow, workflow.run(directory))
+    return attempt.status
+
+
+def _run_batch(directories: Sequence[Path]) -> int:
+    """Run the tasks of a batch; return 0 when each has left a result or a reason of its own."""
+    members: list[tuple[Path, Mapping[str, Any], Workflow]] = []
+    for directory in directories:
+        with _failing(directory):
+            members.append((directory, *_workflow(directory)))
+    if not members:
+        return 0
+    workflows, remaining = [workflow for _, _, workflow in members], iter(members)
+    results = type(workflows[0]).run_batch(workflows, [directory for directory, _, _ in members])
+    for result, (directory, task, workflow) in zip(results, remaining, strict=False):  # in this order: none is skipped
+        with _failing(directory):
+            if isinstance(result, Exception):
+                raise result
+            _succeed(directory, task, workflow, result)
+    for directory, _, workflow in remaining:
+        _fail(directory, TaskState.FAILED, f"{type(workflow).__name__}.run_batch ended without a word on it")
     return 0
 
 
-def _run(task: Mapping[str, Any], directory: Path) -> Any:
+def _workflow(directory: Path) -> tuple[Mapping[str, Any], Workflow]:
+    """Return the description of the task in a directory, and its workflow; what an earlier attempt left goes."""
+    for name in (RESULT, ERROR):
+        (directory / name).unlink(missing_ok=True)
+    task = json.loads((directory / "task.json").read_bytes())
     registry = load_registry(tuple(Path(path) for path in task["plugins"]))
-    workflow = registry[task["kind"]].model_validate(task["fields"])
-    result = workflow.run(directory)
+    return task, registry[task["kind"]].model_validate(task["fields"])
+
+
+def _succeed(directory: Path, task: Mapping[str, Any], workflow: Workflow, result: object) -> None:
     if not isinstance(result, Result):
         raise TypeError(f"{type(workflow).__name__}.run returned {type(result).__name__}, not a Result")
-    return as_json(result.metrics, "")
+    metrics = as_json(result.metrics, "")
+    content = {"schema": SCHEMA, "task": task["task"], "kind": task["kind"], "id": task["id"], "metrics": metrics}
+    write_atomically(directory / RESULT, json.dumps(content, allow_nan=False) + "\n")
+
+
+class _failing:  # noqa: N801 - reads as a statement
+    """Turn whatever ends a task into its state and its reason: sys.exit() included."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.status = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            return True
+        self.status = 1
+        if isinstance(error, NotFiniteError):
+            _fail(self._directory, TaskState.INVALID, str(error))
+        else:
+            traceback.print_exception(error)
+            _fail(self._directory, TaskState.FAILED, _reason(error))
+        return True
 
 
 def as_json(value: Any, name: str) -> Any:
@@ -96,7 +140,7 @@ def _reason(error: BaseException) -> str:
 
 def _fail(directory: Path, state: TaskState, reason: str) -> None:
     print(reason, file=sys.stderr)  # noqa: T201 - the task's own log
-    write_atomically(directory / "error.json", json.dumps({"state": state, "reason": reason}) + "\n")
+    write_atomically(directory / ERROR, json.dumps({"state": state, "reason": reason}) + "\n")
 
 
 if __name__ == "__main__":

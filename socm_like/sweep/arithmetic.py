@@ -20,12 +20,13 @@ LARGEST = 10_000
 
 def bounded(value: Any) -> Any:
     """Return a result of an expression; ValueError or OverflowError where it is too large or not finite."""
-    if _weight(value, 0) > LARGEST:
+    if _weight(value, 0) > LARGEST + 1:
         raise ValueError(f"more than {LARGEST} characters or values")
     return value
 
 
 def _weight(value: Any, depth: int) -> int:
+    """Return the characters and values in a value, and one for itself."""
     if depth > 2 * DEPTH:
         raise ValueError(f"lists nested more than {2 * DEPTH} levels deep")
     match value:
@@ -60,7 +61,7 @@ def _numbers(symbol: str, operation: Callable[[Any, Any], Any]) -> Callable[[Any
 
 
 def _add(left: Any, right: Any) -> Any:
-    if isinstance(left, str | list) and _weight(left, 0) + _weight(right, 0) > LARGEST:
+    if isinstance(left, str | list) and _weight(left, 0) + _weight(right, 0) > LARGEST + 2:
         raise ValueError(f"more than {LARGEST} characters or values")
     return _finite(left + right)
 
@@ -68,7 +69,7 @@ def _add(left: Any, right: Any) -> Any:
 def _multiply(left: Any, right: Any) -> Any:
     if isinstance(right, str | list):
         left, right = right, left
-    if isinstance(left, str | list) and isinstance(right, int) and _weight(left, 0) * right > LARGEST:
+    if isinstance(left, str | list) and isinstance(right, int) and (_weight(left, 0) - 1) * right > LARGEST:
         raise ValueError(f"more than {LARGEST} characters or values")
     return _finite(left * right)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from socm_like.errors import listed
-from socm_like.sweep.faults import Faults, KeyPath, dotted, shown
+from socm_like.sweep.faults import Faults, KeyPath, dotted, named, shown
 from socm_like.sweep.ranges import is_range, read_range
 from socm_like.sweep.sets import Sets
 from socm_like.sweep.values import DEPTH, NoValueError, Value, first_repeated, of_one_type, plain
@@ -87,7 +87,8 @@ def _leaves(parent: Leaf, faults: Faults, is_leaf: Callable[[Any], bool]) -> Ite
         faults.add(parent.key[:DEPTH], f"tables nested more than {DEPTH} levels deep")
         return
     for word, value in parent.value.items():
-        leaf = Leaf(f"{parent.name}.{word}" if parent.name else str(word), (*parent.key, str(word)), value)
+        name = named(word)
+        leaf = Leaf(f"{parent.name}.{name}" if parent.name else name, (*parent.key, name), value)
         if not isinstance(word, str) or not _NAME.fullmatch(word):
             faults.add(leaf.key, f"write a name of letters, digits, _ and -, starting with a letter; got {shown(word)}")
         elif is_leaf(value):

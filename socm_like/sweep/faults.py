@@ -38,13 +38,18 @@ class Faults:
         """Add a fault for every key of a table that is not allowed."""
         for word in table:
             if word not in allowed:
-                near = suggest(str(word), allowed)
-                self.add((*key, str(word)), f"unknown key {shown(word)}; allowed: {listed(allowed)}{near}")
+                near = suggest(named(word), allowed)
+                self.add((*key, named(word)), f"unknown key {shown(word)}; allowed: {listed(allowed)}{near}")
 
 
 def dotted(key: KeyPath) -> str:
     """Return a place inside a table as ``when.0.axes.nesterov``."""
     return ".".join(map(str, key))
+
+
+def named(key: Any) -> str:
+    """Return a key of a table as a part of a place; one that is no text as it is shown."""
+    return key if isinstance(key, str) else shown(key)
 
 
 def shown(value: Any) -> str:

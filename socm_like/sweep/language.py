@@ -20,7 +20,7 @@ from socm_like.sweep.axes import (
     read_rows,
 )
 from socm_like.sweep.expression import ExpressionError, Names, parse_expression
-from socm_like.sweep.faults import Faults, KeyPath, shown
+from socm_like.sweep.faults import Faults, KeyPath, named, shown
 from socm_like.sweep.point_file import read_points
 from socm_like.sweep.ranges import read_count
 from socm_like.sweep.samples import read_sample
@@ -100,7 +100,7 @@ class _Reading:
 
     def read_factors(self, word: Any, value: Any) -> None:
         """Read one key of the table that is crossed with the others."""
-        key = (*self.at, str(word))
+        key = (*self.at, named(word))
         match word:
             case "axes":
                 self.factors += read_axes(value, key, self.faults, self.definitions)
@@ -117,7 +117,7 @@ class _Reading:
             case "union":
                 self.read_union(value, key)
             case _:
-                near = suggest(str(word), WORDS)
+                near = suggest(named(word), WORDS)
                 if near and is_axis(value) and not as_list(value) and not isinstance(value, Mapping):
                     found = f"an axis is a list of values or a range, got {shown(value)}"
                     self.faults.add(key, f"{found}{near}")

@@ -45,8 +45,11 @@ def read_points(path: Path, key: KeyPath, faults: Faults, definitions: Definitio
         faults.add(key, f"{path}: no line below the names: write one line per set")
     if wrong or not rows or not _is_complete(lines, path, key, faults):
         return []
-    columns = [_column(rows, index, f"{path}", key, faults) for index in range(len(names))]
-    values = list(zip(*columns, strict=True))
+    columns = [_column(rows, index, path, key, faults) for index in range(len(names))]
+    complete = [column for column in columns if column]
+    if len(complete) < len(columns):
+        return []
+    values = list(zip(*complete, strict=True))
     repeated = first_repeated(values)
     if repeated:
         line, before = rows[repeated[0]][0], rows[repeated[1]][0]
@@ -97,7 +100,8 @@ def _is_complete(lines: Sequence[Line], path: Path, key: KeyPath, faults: Faults
     return complete
 
 
-def _column(rows: Sequence[Line], index: int, path: str, key: KeyPath, faults: Faults) -> list[Value]:
+def _column(rows: Sequence[Line], index: int, path: Path, key: KeyPath, faults: Faults) -> list[Value]:
+    """Return the values of a column; none, and faults, when they are not finite."""
     cells = [cells[index] for _, cells in rows]
     if all(cell in _TRUTH for cell in cells):
         return [_TRUTH[cell] for cell in cells]
@@ -109,4 +113,4 @@ def _column(rows: Sequence[Line], index: int, path: str, key: KeyPath, faults: F
     for (number, _), value, cell in zip(rows, values, cells, strict=True):
         if not math.isfinite(value):
             faults.add(key, f"{path}:{number}: write finite numbers, got {shown(cell)}")
-    return values
+    return values if all(map(math.isfinite, values)) else []

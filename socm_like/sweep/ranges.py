@@ -84,8 +84,9 @@ def read_choice(table: Mapping[str, Any], word: str, allowed: tuple[str, ...], k
     value = table.get(word, "")
     if word not in table or value in allowed:
         return str(value)
+    near = suggest(value, allowed) if isinstance(value, str) else ""
     wanted = " or ".join(repr(choice) for choice in allowed)
-    faults.add((*key, word), f"write {wanted}, got {shown(value)}{suggest(str(value), allowed)}")
+    faults.add((*key, word), f"write {wanted}, got {shown(value)}{near}")
     return ""
 
 

@@ -86,10 +86,12 @@ class Union:
         _check_number(self.key, len(sets))
         for name in self.names:
             _give_one_type(self.key, name, [values for values in sets if name in values])
-        distinct = {canonical(values): values for values in reversed(sets)}
+        distinct: dict[str, Combination] = {}
+        for values in sets:
+            distinct.setdefault(canonical(values), values)
         repeated = sum(part.repeated for part in parts) + len(sets) - len(distinct)
         excluded = tuple(exclusion for part in parts for exclusion in part.excluded)
-        return Sets(list(distinct.values())[::-1], excluded, repeated)
+        return Sets(list(distinct.values()), excluded, repeated)
 
 
 @dataclass(frozen=True, eq=False)

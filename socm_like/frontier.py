@@ -1,0 +1,97 @@
+"""Which tasks may start next: those whose dependencies have succeeded, the longest chain behind them first."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from socm_like.journal import Record, TaskState
+from socm_like.plan import runtime_of, upward_ranks
+from socm_like.task import Task
+
+
+class Frontier:
+    """The tasks of a run between ``planned`` and ``queued``."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._children: dict[str, list[str]] = {}
+        self._parents: dict[str, Sequence[str]] = {}
+        self._missing: dict[str, int] = {}
+        self._ranks: dict[str, float] = {}
+        self._order: dict[str, int] = {}
+        self._batch: dict[str, str] = {}
+        self._ready: list[tuple[float, int, str]] = []
+        for task in tasks:
+            self._enter(task)
+        self._ranks = upward_ranks(tasks)
+
+    def add(self, task: Task) -> None:
+        """Take in a task that turned up while the run goes on, all of whose dependencies have succeeded."""
+        self._enter(task)
+        self._ranks[task.name] = runtime_of(task)
+        self._missing[task.name] = 0
+
+    def _enter(self, task: Task) -> None:
+        self._order[task.name] = len(self._order)
+        self._children[task.name] = []
+        self._parents[task.name] = task.dependencies
+        for parent in task.dependencies:
+            self._children[parent].append(task.name)
+        if task.batch:
+            self._batch[task.name] = task.batch
+
+    def children(self, name: str) -> Sequence[str]:
+        """Return the tasks that wait for this one."""
+        return self._children[name]
+
+    def below(self, name: str) -> Iterator[str]:
+        """Yield the task and all that depend on it, each once, before those that depend on it."""
+        seen = {name}
+        stack = [name]
+        while stack:
+            found = stack.pop()
+            yield found
+            for child in self._children[found]:
+                if child not in seen:
+                    seen.add(child)
+                    stack.append(child)
+
+    def blame(self, name: str, records: Mapping[str, Record]) -> str:
+        """Return the ancestor whose failure keeps a task from running."""
+        while True:
+            ended = [p for p in self._parents[name] if records[p].state.is_final and not records[p].state.is_success]
+            failed = [parent for parent in ended if records[parent].state is not TaskState.SKIPPED]
+            if failed:
+                return failed[0]
+            name = ended[0]
+
+    def rank(self, name: str) -> float:
+        """Return the seconds from the task's start to the end of the longest chain behind it."""
+        return self._ranks[name]
+
+    def count_missing(self, task: Task, records: Mapping[str, Record]) -> int:
+        """Take note of how many dependencies have not succeeded; return it."""
+        missing = sum(not records[parent].state.is_success for parent in task.dependencies)
+        self._missing[task.name] = missing
+        return missing
+
+    def satisfy(self, name: str) -> bool:
+        """Note that one dependency of a task has succeeded; return whether it was the last."""
+        self._missing[name] -= 1
+        return self._missing[name] == 0
+
+    def push(self, name: str) -> None:
+        """Let a task start when its turn comes."""
+        heapq.heappush(self._ready, (-self._ranks[name], self._order[name], name))
+
+    def pop(self) -> str | None:
+        """Return the task whose turn it is, or None when none is ready."""
+        return heapq.heappop(self._ready)[2] if self._ready else None
+
+    def take(self, batch: str, admits: Callable[[str], bool]) -> list[str]:
+        """Take away all ready tasks that may share a process with others of this batch; return those admitted."""
+        alike = sorted(entry for entry in self._ready if self._batch.get(entry[2]) == batch)
+        if alike:
+            self._ready = [entry for entry in self._ready if self._batch.get(entry[2]) != batch]
+            heapq.heapify(self._ready)
+        return [name for _, _, name in alike if admits(name)]

@@ -1,0 +1,73 @@
+"""Where attempts work: their directories and logs, made before they are launched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from os.path import basename
+from pathlib import Path
+
+from socm_like.batch import MEMBERS, members_text
+from socm_like.executors.base import Attempt, Launch
+from socm_like.journal import store_errors
+from socm_like.outcome import prepare
+from socm_like.plan import Plan
+from socm_like.shared import Batch
+from socm_like.store import RunDirectory
+
+
+class Workplace:
+    """Makes the directories that the attempts of one run work in."""
+
+    def __init__(self, plan: Plan, run: RunDirectory) -> None:
+        self._plan = plan
+        self._run = run
+        self._grace = plan.execution.grace.total_seconds()
+        self._folders: set[str] = set()
+        """Folders that are known to exist."""
+
+    def prepare(self, batch: Batch, attempts: Mapping[str, int], priority: float) -> Launch:
+        """Make the directories of the tasks of one process; return how to launch it.
+
+        ``attempts`` holds the number of each task's present attempt. Raises StoreError.
+        """
+        leader = batch.tasks[0]
+        out, err = (self._run.log(leader.workflow, leader.name, attempts[leader.name], end) for end in ("out", "err"))
+        partials = []
+        for task in batch.tasks:
+            partial = self._run.partial(task.folder)
+            self._make(partial[: partial.rindex("/")])
+            self._make(str(self._run.log(task.workflow, task.name, 1, "out").parent))
+            prepare(task, partial, self._plan.plugins)
+            partials.append(partial)
+            if task is not leader:
+                for shared in (out, err):
+                    _link(self._run.log(task.workflow, task.name, attempts[task.name], shared.suffix[1:]), shared)
+        if len(partials) > 1:
+            with store_errors(partials[0]):
+                Path(partials[0], MEMBERS).write_text(members_text(partials), encoding="utf-8")
+        return Launch(
+            attempt=Attempt(leader.name, attempts[leader.name]),
+            argv=leader.argv,
+            directory=Path(partials[0]),
+            stdout=out,
+            stderr=err,
+            resources=batch.resources,
+            environment=leader.environment,
+            priority=priority,
+            grace=self._grace,
+        )
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._folders:
+            with store_errors(folder):
+                os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+
+
+def _link(log: Path, shared: Path) -> None:
+    """Let the log of a task be that of the process it shares."""
+    with store_errors(log):
+        log.unlink(missing_ok=True)
+        target = basename(shared) if log.parent == shared.parent else os.path.relpath(shared, log.parent)
+        os.symlink(target, log)

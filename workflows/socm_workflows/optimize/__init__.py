@@ -1,0 +1,1 @@
+"""The ``optimize`` kind: adaptive search over the parameters of another workflow."""
