@@ -235,17 +235,11 @@ def second_order(model: ModelFunction, problem: Problem, state: State) -> Array:
     return rows
 
 
-@partial(jax.jit, static_argnames=("model",))
-def minimise(
-    model: ModelFunction, problem: Problem, start: Array, tolerances: Tolerances
-) -> tuple[State, Array, Array]:
-    """Return where the iteration from ``start`` (p,) ended, the model there (n,), and ``S`` of :func:`second_order`.
-
-    Compiled once per model and shape of the data.
-    """
+def initial_state(problem: Problem, start: Array) -> State:
+    """Return the state before the turn that evaluates ``start`` (p,)."""
     size = start.size
     nowhere = Linearisation(jnp.zeros_like(problem.y), jnp.zeros((size, size)), jnp.zeros(size))
-    before = State(
+    return State(
         parameters=start,
         here=nowhere,
         trust=Trust(jnp.ones(size), jnp.ones(())),
@@ -255,7 +249,19 @@ def minimise(
         iterations=jnp.full((), -1),
         stop=jnp.zeros((), int),
     )
+
+
+@partial(jax.jit, static_argnames=("model",))
+def minimise(
+    model: ModelFunction, problem: Problem, start: Array, tolerances: Tolerances
+) -> tuple[State, Array, Array]:
+    """Return where the iteration from ``start`` (p,) ended, the model there (n,), and ``S`` of :func:`second_order`.
+
+    Compiled once per model and shape of the data.
+    """
     state = jax.lax.while_loop(
-        lambda state: state.stop == int(Stop.RUNNING), partial(turn, model, problem, tolerances), before
+        lambda state: state.stop == int(Stop.RUNNING),
+        partial(turn, model, problem, tolerances),
+        initial_state(problem, start),
     )
     return state, model(problem.x, *state.parameters), second_order(model, problem, state)

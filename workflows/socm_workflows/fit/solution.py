@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,26 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One fit to do: data, start and limits."""
+
+    x: Floats
+    """(n,) or (k, n)."""
+    y: Floats
+    """(n,)."""
+    sigma: Floats
+    """(n,), in the unit of y."""
+    start: Floats
+    """(p,)."""
+    lower: Floats
+    """(p,), -inf where there is no bound."""
+    upper: Floats
+    """(p,), inf where there is no bound."""
+    absolute_sigma: bool = False
+    """Whether sigma is the truth; else the residuals set its scale."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Factor:
     """The free columns of R, scaled to unit length: ``R_free = U s V^T diag(norms)``."""
 
@@ -82,40 +103,68 @@ def solve(
     Raises ValueError: fewer points than parameters, a start outside the bounds or where the model is not finite, or a
     model that does not give one value per point or is not written with jax.numpy.
     """
+    case = make_case(x, y, start, sigma=sigma, lower=lower, upper=upper, absolute_sigma=absolute_sigma)
+    return solve_case(model, case, names=names, tolerances=tolerances)
+
+
+def make_case(
+    x: ArrayLike,
+    y: ArrayLike,
+    start: ArrayLike,
+    *,
+    sigma: ArrayLike | None = None,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+) -> Case:
+    """Return the arguments of :func:`solve` as arrays, with what is not given filled in."""
     data, begin = np.asarray(y, float), np.asarray(start, float)
-    size = begin.size
-    problem = Problem(
-        x=jnp.asarray(x, float),
-        y=jnp.asarray(data),
-        sigma=jnp.asarray(np.ones_like(data) if sigma is None else sigma, float),
-        lower=jnp.asarray(np.full(size, -np.inf) if lower is None else lower, float),
-        upper=jnp.asarray(np.full(size, np.inf) if upper is None else upper, float),
-    )
-    _check(model, problem, begin, names)
-    state, fitted, second_order = jax.device_get(minimise(model, problem, jnp.asarray(begin), tolerances))
-    if state.stop == Stop.START:
-        raise ValueError(_no_start(np.asarray(model(problem.x, *begin)), begin, names))
-    return _describe(
-        state, fitted, second_order, problem=problem, names=names, absolute_sigma=absolute_sigma, tolerances=tolerances
+    return Case(
+        x=np.asarray(x, float),
+        y=data,
+        sigma=np.ones_like(data) if sigma is None else np.asarray(sigma, float),
+        start=begin,
+        lower=np.full(begin.size, -np.inf) if lower is None else np.asarray(lower, float),
+        upper=np.full(begin.size, np.inf) if upper is None else np.asarray(upper, float),
+        absolute_sigma=absolute_sigma,
     )
 
 
-def _check(model: ModelFunction, problem: Problem, start: Floats, names: Sequence[str]) -> None:
-    if problem.y.size < start.size:
-        raise ValueError(f"{problem.y.size} points cannot determine {start.size} parameters ({', '.join(names)})")
-    outside = [name for name, v, low, high in zip(names, start, *problem[3:], strict=True) if not low <= v <= high]
+def solve_case(model: ModelFunction, case: Case, *, names: Sequence[str], tolerances: Tolerances) -> Solution:
+    """Return the fit of one case; see :func:`solve`."""
+    check_case(model, case, names)
+    problem = Problem(*map(jnp.asarray, (case.x, case.y, case.sigma, case.lower, case.upper)))
+    end = jax.device_get(minimise(model, problem, jnp.asarray(case.start), tolerances))
+    return describe(model, case, *end, names=names, tolerances=tolerances)
+
+
+def check_case(model: ModelFunction, case: Case, names: Sequence[str]) -> None:
+    """Raise ValueError where a fit cannot begin: too few points, a bad start, a model of another shape."""
+    start, size = case.start, case.y.size
+    if size < start.size:
+        raise ValueError(f"{size} points cannot determine {start.size} parameters ({', '.join(names)})")
+    limits = zip(names, start, case.lower, case.upper, strict=True)
+    outside = [name for name, value, low, high in limits if not low <= value <= high]
     if outside:
         raise ValueError(f"the start of {', '.join(outside)} is outside the bounds")
     try:
-        shape = jax.eval_shape(model, problem.x, *start).shape
+        shape = _shape_of(model, case.x.shape, start.size)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(
             "the model cannot be differentiated: write jax.numpy instead of numpy and math, jnp.where instead of if"
         ) from error
-    if shape != problem.y.shape:
+    if shape != case.y.shape:
         raise ValueError(
-            f"the model gives an array of shape {shape} for x of shape {problem.x.shape}; it must be {problem.y.shape}"
+            f"the model gives an array of shape {shape} for x of shape {case.x.shape}; it must be {case.y.shape}"
         )
+
+
+@lru_cache(maxsize=1024)
+def _shape_of(model: ModelFunction, points: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return the shape of the model's value; remembered, because tracing costs a millisecond."""
+    x, number = jax.ShapeDtypeStruct(points, jnp.float64), jax.ShapeDtypeStruct((), jnp.float64)  # type: ignore[no-untyped-call]
+    shape: tuple[int, ...] = jax.eval_shape(model, x, *[number] * size).shape
+    return shape
 
 
 def _no_start(values: Floats, start: Floats, names: Sequence[str]) -> str:
@@ -125,28 +174,34 @@ def _no_start(values: Floats, start: Floats, names: Sequence[str]) -> str:
     return f"{what} at the start ({place}); choose another p0"
 
 
-def _describe(
+def describe(
+    model: ModelFunction,
+    case: Case,
     state: State,
     fitted: Floats,
     second_order: Floats,
     *,
-    problem: Problem,
     names: Sequence[str],
-    absolute_sigma: bool,
     tolerances: Tolerances,
 ) -> Solution:
+    """Return what the end of an iteration, as arrays of NumPy, means.
+
+    Raises ValueError: the model is not finite at the start.
+    """
+    if state.stop == Stop.START:
+        raise ValueError(_no_start(np.asarray(model(jnp.asarray(case.x), *case.start)), case.start, names))
     triangle = np.asarray(state.here.triangle)
     gradient = triangle.T @ state.here.projection
-    at_low = (state.parameters <= np.asarray(problem.lower)) & (gradient >= 0)
-    at_high = (state.parameters >= np.asarray(problem.upper)) & (gradient <= 0)
+    at_low = (state.parameters <= case.lower) & (gradient >= 0)
+    at_high = (state.parameters >= case.upper) & (gradient <= 0)
     free = np.flatnonzero(~(at_low | at_high))
     factor = _factor(triangle[:, free])
     labels = np.array(list(names), dtype=object)
     at_bound = tuple(labels[at_low | at_high])
     rss = float(state.here.residuals @ state.here.residuals)
-    freedom = int(problem.y.size - free.size)
+    freedom = int(case.y.size - free.size)
     obstacle = _obstacle(state, factor, second_order[np.ix_(free, free)], list(labels[free]))
-    variance = 1.0 if absolute_sigma else rss / freedom if freedom else None
+    variance = 1.0 if case.absolute_sigma else rss / freedom if freedom else None
     covariance = None
     if not obstacle and variance is not None:
         covariance = np.full(triangle.shape, np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ def metrics_of(fit: Solution, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def write_tables(fit: Solution, names: Sequence[str], *, parameters: Path | None, covariance: Path | None) -> None:
-    """Write ``name,value,standard_error`` and the covariance with the names as header; an unknown number is empty."""
-    metrics = metrics_of(fit, names)
-    errors = metrics["standard_errors"].values()
+def write_tables(metrics: Mapping[str, Any], *, parameters: Path | None, covariance: Path | None) -> None:
+    """Write ``name,value,standard_error`` and the covariance with the names as header; an unknown number is empty.
+
+    ``metrics`` are those of :func:`metrics_of`.
+    """
+    names, errors = list(metrics["parameters"]), metrics["standard_errors"].values()
     if parameters is not None:
         rows = zip(names, metrics["parameters"].values(), errors, strict=True)
         _write(parameters, ("name", "value", "standard_error"), rows)

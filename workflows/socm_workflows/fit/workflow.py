@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from socm_like.errors import listed, suggest
+from socm_like.fields import NotIdentity
 from socm_like.resources import Resources
 from socm_like.workflow import EstimateContext, Result, Workflow
 from socm_workflows.fit.library import LIBRARY, describe_library, library_model
@@ -18,10 +28,22 @@ from socm_workflows.fit.parameters import bounds_problems, start_problem
 
 PROCESS_MEMORY = 600 * 2**20
 """Bytes of a process with JAX, Matplotlib and one compiled fit of a small table, with room to spare."""
+PROGRAMS_MEMORY = 300 * 2**20
+"""Bytes that the programs of a batch need beyond the first."""
 MEMORY_PER_BYTE = 40
 """Bytes of memory per byte of the file."""
+RUNTIME = timedelta(minutes=10)
+"""Time for one fit of a small table, or a batch of few: compiling, on a busy machine."""
 TIME_PER_BYTE = 2e-6
 """Seconds per byte of the file."""
+TIME_PER_FIT = 0.03
+"""Seconds for one fit of a small table more in a batch, if it takes all iterations."""
+TIME_PER_PLOT = 1.0
+"""Seconds for one plot more."""
+BLOCK_FITS = 256
+"""Fits of a batch that are read, solved and written together."""
+BLOCK_BYTES = 4 * 2**20
+"""Bytes of files from which on no further fit joins a block."""
 OUTPUTS = {"parameters": "parameters.csv", "covariance": "covariance.csv", "plot": "fit.png"}
 COLUMNAR = (".npz", ".h5", ".hdf5")
 
@@ -59,6 +81,17 @@ Limit = Annotated[float | None, BeforeValidator(_as_limit)]
 """A bound; ``inf``, ``-inf`` and None are none."""
 
 
+def blocks_of(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield the blocks of a batch, given the size of each file in bytes."""
+    begin, held = 0, 0
+    for index, size in enumerate(sizes):
+        if held >= BLOCK_BYTES or index - begin == BLOCK_FITS:
+            yield slice(begin, index)
+            begin, held = index, 0
+        held += size
+    yield slice(begin, len(sizes))
+
+
 class FitWorkflow(Workflow):
     """Fit a model to a table of data by nonlinear least squares.
 
@@ -71,13 +104,13 @@ class FitWorkflow(Workflow):
     kind: ClassVar[str] = "fit"
     version: ClassVar[str] = "1"
     preload: ClassVar[tuple[str, ...]] = (
-        "socm_workflows.fit.data",
-        "socm_workflows.fit.loading",
-        "socm_workflows.fit.plot",
-        "socm_workflows.fit.solution",
-        "socm_workflows.fit.tables",
+        "socm_workflows.fit.execution",
         "scipy.linalg",  # JAX imports it at the first factorisation
     )
+    batch_over: ClassVar[tuple[str, ...]] = (
+        "data", "p0", "bounds", "x", "y", "sigma", "absolute_sigma", "response", "skip", "delimiter", "plot", "outputs",
+        "parameters",
+    )  # fmt: skip
 
     data: Path
     """The table: text in columns (whitespace, CSV), or .npz, .h5 with one dataset per column."""
@@ -112,6 +145,8 @@ class FitWorkflow(Workflow):
     """Convergence: the relative change of the sum of squares that a full step promises and gives."""
     xtol: float = Field(default=1e-14, ge=0, lt=1)
     """Convergence: the relative change of every parameter by a full step."""
+    plot: Annotated[StrictBool, NotIdentity()] = True
+    """Whether to draw data, model and residuals."""
     outputs: dict[str, str] = Field(default=OUTPUTS)
     """What to write, and where: any of parameters, covariance, plot."""
 
@@ -153,9 +188,26 @@ class FitWorkflow(Workflow):
             raise ValueError(f"a fit does not write {', '.join(unknown)}; it writes: {listed(OUTPUTS)}")
         return outputs
 
+    @model_validator(mode="before")
+    @classmethod
+    def _draw_only_what_is_wanted(cls, values: Any) -> Any:
+        """Take the plot out of the outputs unless it is wanted; one with a path of its own stays, and is refused."""
+        if not isinstance(values, dict) or values.get("plot", True) is not False:
+            return values
+        outputs = values.get("outputs", OUTPUTS)
+        if not isinstance(outputs, dict) or outputs.get("plot") != OUTPUTS["plot"]:
+            return values
+        return {**values, "outputs": {name: path for name, path in outputs.items() if name != "plot"}}
+
+    @model_validator(mode="after")
+    def _plot_is_wanted(self) -> Self:
+        if not self.plot and "plot" in self.outputs:
+            raise ValueError(f"outputs: plot is to be {self.outputs['plot']}, but plot = false says not to draw it")
+        return self
+
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
-        columns = self._columns()
+        columns = self.columns()
         repeated = [column for column in columns if columns.count(column) > 1]
         if repeated:
             raise ValueError(f"column {repeated[0]!r} stands twice among x, y and sigma")
@@ -170,43 +222,52 @@ class FitWorkflow(Workflow):
 
     def estimate(self, context: EstimateContext) -> Resources:  # noqa: ARG002 - the same on every machine
         """Return one core, and memory and time that grow with the file; one that is not there yet counts as empty."""
-        size = self.data.stat().st_size if self.data.is_file() else 0
-        runtime = timedelta(minutes=10) + timedelta(seconds=TIME_PER_BYTE * size)
+        size = self.size()
+        runtime = RUNTIME + timedelta(seconds=TIME_PER_BYTE * size)
         return Resources(memory=PROCESS_MEMORY + MEMORY_PER_BYTE * size, runtime=runtime)
+
+    @classmethod
+    def estimate_batch(cls, workflows: Sequence[Self], context: EstimateContext) -> Resources:  # noqa: ARG003 - see estimate
+        """Return one process, the memory of the largest block of files, and a little time for every further fit."""
+        sizes = [fit.size() for fit in workflows]
+        most = max(sum(sizes[block]) for block in blocks_of(sizes))
+        seconds = TIME_PER_BYTE * sum(sizes) + TIME_PER_FIT * (len(sizes) - 1)
+        seconds += TIME_PER_PLOT * sum("plot" in fit.outputs for fit in workflows[1:])
+        base = Resources(memory=PROCESS_MEMORY, runtime=RUNTIME).patched(workflows[0].resources)
+        memory, runtime = base.memory or PROCESS_MEMORY, base.runtime or RUNTIME
+        return base.model_copy(
+            update={
+                "memory": memory + PROGRAMS_MEMORY + MEMORY_PER_BYTE * most,
+                "runtime": runtime + timedelta(seconds=seconds),
+            }
+        )
 
     def run(self, directory: Path) -> Result:
         """Fit, and write the outputs."""
-        from socm_workflows.fit import data, least_squares, loading, plot, solution, tables  # noqa: PLC0415
+        from socm_workflows.fit import execution  # noqa: PLC0415
 
-        function, names = loading.load_model(self.model)
-        start, lower, upper = self._start(names)
-        table = data.read_table(self.data, self._columns(), skip=self.skip, delimiter=self.delimiter)
-        sample = data.make_sample(table, predictors=len(self.x), response=self.response)
-        tolerances = least_squares.Tolerances(self.ftol, self.xtol, self.gtol, self.max_iterations)
-        fit = solution.solve(
-            function,
-            sample.x,
-            sample.y,
-            start,
-            names=names,
-            sigma=sample.sigma,
-            lower=lower,
-            upper=upper,
-            absolute_sigma=self.absolute_sigma,
-            tolerances=tolerances,
-        )
-        paths = {name: directory / path for name, path in self.outputs.items()}
-        tables.write_tables(fit, names, parameters=paths.get("parameters"), covariance=paths.get("covariance"))
-        if "plot" in paths:
-            title = f"{self.model.rpartition(':')[2]} to {self.data.name}"
-            plot.draw_fit(fit, sample, function, names=names, title=title, path=paths["plot"])
-        return Result(metrics=tables.metrics_of(fit, names))
+        return execution.run_fit(self, directory)
 
-    def _columns(self) -> tuple[int | str, ...]:
+    @classmethod
+    def run_batch(cls, workflows: Sequence[Self], directories: Sequence[Path]) -> Iterator[Result | Exception]:
+        """Fit all of them in few compiled programs, and yield the result of each or why it failed, in order.
+
+        A process that is killed loses the block it was at: at most ``BLOCK_FITS`` fits, or ``BLOCK_BYTES`` of files
+        and one more. What was yielded is written in full.
+        """
+        from socm_workflows.fit import execution  # noqa: PLC0415
+
+        return execution.run_fits(workflows, directories)
+
+    def columns(self) -> tuple[int | str, ...]:
+        """Return the columns to read: of the predictors, of the response, and of sigma if there is one."""
         return (*self.x, self.y) if self.sigma is None else (*self.x, self.y, self.sigma)
 
-    def _start(self, names: Sequence[str]) -> tuple[list[float], list[float], list[float]]:
-        """Return start, low and high bounds in the order of the parameters."""
+    def limits(self, names: Sequence[str]) -> tuple[list[float], list[float], list[float]]:
+        """Return start, low and high bounds in the order of the parameters.
+
+        Raises ValueError: they are not those of the model.
+        """
         problem = start_problem(self.p0, names)
         if problem:
             raise ValueError(f"p0: {problem}")
@@ -218,3 +279,7 @@ class FitWorkflow(Workflow):
         lower = [-inf if low is None else low for low, _ in limits]
         upper = [inf if high is None else high for _, high in limits]
         return [start[name] for name in names], lower, upper
+
+    def size(self) -> int:
+        """Return the size of the data in bytes; a file that is not there yet counts as empty."""
+        return self.data.stat().st_size if self.data.is_file() else 0
