@@ -227,7 +227,8 @@ class Runner:
         others = self._frontier.take(task.batch, self._is_to_be_launched)
         alone = [other for other in others if self._wish(other, "alone")]
         together = [task, *(self.tasks[other] for other in others if other not in alone)]
-        found = [*batches(together, self._kinds(), self.plan.machine), *(Batch.of(self.tasks[name]) for name in alone)]
+        limit = self.plan.execution.batch_size
+        found = batches(together, self._kinds(), self.plan.machine, limit) + [Batch.of(self.tasks[n]) for n in alone]
         return [self._prepare(batch) for batch in found]
 
     def _prepare(self, batch: Batch) -> Launch:

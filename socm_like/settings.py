@@ -28,6 +28,8 @@ class Execution(Model):
     """Cores to use at the most."""
     memory: Bytes | None = None
     """Memory to use at the most."""
+    batch_size: Annotated[int, Field(strict=True, gt=0)] = 1024
+    """Tasks that share one process at the most, for kinds that can; 1 gives each a process of its own."""
     retries: Annotated[int, Field(strict=True, ge=0)] = 0
     """New attempts after a plain failure."""
     lost_retries: Annotated[int, Field(strict=True, ge=0)] = 2

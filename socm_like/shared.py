@@ -15,9 +15,6 @@ from socm_like.workflow import EstimateContext
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 1024
-"""Tasks of one batch: what a process that dies loses, and what the journal says at once, stays bounded."""
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -32,22 +29,24 @@ class Batch:
         return cls((task,), task.resources)
 
 
-def batches(tasks: Sequence[Task], registry: Registry, machine: Machine) -> list[Batch]:
+def batches(tasks: Sequence[Task], registry: Registry, machine: Machine, largest: int) -> list[Batch]:
     """Return tasks that may share processes in as many of them as keep all cores busy and fit the memory.
+
+    No batch has more than ``largest`` tasks.
 
     A class that cannot say what several of its tasks need costs them a process each.
     """
     try:
-        return list(_batches(tasks, registry, machine))
+        return list(_batches(tasks, registry, machine, largest))
     except Exception as error:  # noqa: BLE001 - a kind may raise anything
         logger.warning("%s.estimate_batch: %s: %s", tasks[0].kind, type(error).__name__, error)
         return [Batch.of(task) for task in tasks]
 
 
-def _batches(tasks: Sequence[Task], registry: Registry, machine: Machine) -> Iterator[Batch]:
+def _batches(tasks: Sequence[Task], registry: Registry, machine: Machine, largest: int) -> Iterator[Batch]:
     leader = tasks[0]
     slots = max(1, len(machine.cores) // leader.resources.cores)
-    size = min(LARGEST, ceil(len(tasks) / slots))
+    size = min(largest, ceil(len(tasks) / slots))
     while size > 1 and not _fits(_resources(tasks[:size], registry, machine), slots, machine):
         size = ceil(size / 2)
     for first in range(0, len(tasks), size):
