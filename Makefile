@@ -16,6 +16,7 @@ demo: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp lint types docs
 	rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/coverage report --include='socm_like/sweep/*' --fail-under=100
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -36,9 +36,23 @@ def find_result(task: Task, store: Path) -> Mapping[str, Any] | None:
     return result if all(exists(f"{folder}/{path}") for path in task.outputs.values()) else None
 
 
+def wishes(record: Record, wish: str) -> bool:
+    """Whether the present attempt is to be ``fresh``, or ``alone`` in its process."""
+    return bool(record.details.get(TaskState.PLANNED, {}).get(wish))
+
+
 def is_to_be_tried_again(task: Task, records: Mapping[str, Record], retry: Collection[str], store: Path) -> bool:
-    """Whether a run that is taken up again makes a new attempt at a task; names in ``retry`` were asked for."""
+    """Whether a run that is taken up again makes a new attempt at a task; names in ``retry`` were asked for.
+
+    It must have been asked of a search before it is asked of the trials: these matter only while that is to go on.
+    """
     state = records[task.name].state
+    if task.trial_of:
+        search = records[task.trial_of]
+        if search.state.is_final or state is TaskState.PRUNED:
+            return False
+        if wishes(search, "fresh") and not wishes(records[task.name], "fresh"):
+            return True
     if state.is_success:
         return find_result(task, store) is None
     if state in (TaskState.CANCELLED, TaskState.LOST, TaskState.NODE_FAIL):
@@ -46,7 +60,7 @@ def is_to_be_tried_again(task: Task, records: Mapping[str, Record], retry: Colle
     if state is TaskState.SKIPPED:
         parents = [records[parent].state for parent in task.dependencies]
         return all(parent.is_success or not parent.is_final for parent in parents)
-    return state.is_final and task.name in retry and not task.trial_of  # of a trial its search has been told
+    return state.is_final and task.name in retry
 
 
 def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,14 +11,14 @@ from socm_like.batch import Key, batch_detail, leader_of, of_member
 from socm_like.executors.base import Attempt, Executor, Launch
 from socm_like.frontier import Frontier
 from socm_like.identity import FileDigests, digest_cache
-from socm_like.journal import Event, Journal, Record, TaskState, store_errors
+from socm_like.journal import Event, Journal, Record, TaskState
 from socm_like.ledger import Ledger, Outcome, Watcher
 from socm_like.neighbours import Neighbours
-from socm_like.outcome import Place, changed_input, conclude, find_result, is_to_be_tried_again
+from socm_like.outcome import Place, changed_input, conclude, find_result, is_to_be_tried_again, wishes
 from socm_like.plan import Plan
 from socm_like.registry import Registry
 from socm_like.requests import read_requests
-from socm_like.searches import Searches, written_trials
+from socm_like.searches import Searches, forget_trials, written_trials
 from socm_like.shared import Batch, batches
 from socm_like.store import RunDirectory, RunLock
 from socm_like.task import Task
@@ -60,7 +59,9 @@ class Runner:
         self._batches: dict[Key, list[str]] = {}
         """The attempt that is a shared process -> the tasks it does."""
         self._same: dict[str, list[str]] = {}
-        """Identity in flight -> further tasks that want the same result."""
+        """Identity in flight, or of an open search -> further tasks that want the same result."""
+        self._renewed: set[str] = set()
+        """Identities that a fresh attempt has computed: nobody else's fresh attempt need do it again."""
         self._elsewhere: dict[str, None] = {}
         """Tasks that wait for another run, which computes the same."""
         self._searches = Searches(self.plan, self.run, self._digests)
@@ -85,8 +86,8 @@ class Runner:
         """
         try:
             if fresh:
-                self._forget_trials()
-            self._take_up(set(retry), revive=not cancel, fresh=fresh)
+                self._begin_anew()
+            self._take_up(set(retry), revive=not cancel)
             if cancel:
                 self._cancel(cancel, "cancelled on request")
                 self._cancelling = True
@@ -111,7 +112,7 @@ class Runner:
 
     # taking up
 
-    def _take_up(self, retry: set[str], *, revive: bool, fresh: bool) -> None:
+    def _take_up(self, retry: set[str], *, revive: bool) -> None:
         """Bring the replayed state up to date: what still stands, what is tried again, what became of launches."""
         open_attempts: dict[Attempt, None] = {}
         for task in self.tasks.values():
@@ -123,8 +124,10 @@ class Runner:
                 open_attempts[Attempt(*(leader or (task.name, record.attempt)))] = None
                 self._in_flight.add(task.name)
                 self._same.setdefault(task.id, [])
-            elif fresh or (revive and is_to_be_tried_again(task, self.records, retry, self.plan.store)):
-                self._again(task.name, fresh=fresh)
+            elif revive and is_to_be_tried_again(task, self.records, retry, self.plan.store):
+                self._again(task.name, fresh=self._is_fresh(task))
+            elif record.state is TaskState.DONE and self._is_fresh(task):
+                self._renewed.add(task.id)
         for task in self.tasks.values():
             parents = [self.records[parent] for parent in task.dependencies]
             missing = self._frontier.count_missing(task, self.records)
@@ -142,19 +145,26 @@ class Runner:
         detail = {**({"fresh": True} if fresh else {}), **({"alone": True} if alone else {})}
         self._ledger.note(name, TaskState.PLANNED, next_attempt=True, **detail)
 
-    def _wish(self, name: str, wish: str) -> bool:
-        """Whether the present attempt at a task is to be ``fresh``, or ``alone`` in its process."""
-        return bool(self.records[name].details.get(TaskState.PLANNED, {}).get(wish))
+    def _is_fresh(self, task: Task) -> bool:
+        """Whether the present attempt at a task does without earlier results: of a trial, its search decides."""
+        return wishes(self.records[task.trial_of or task.name], "fresh")
 
-    def _forget_trials(self) -> None:
-        """Let searches begin anew: their trials go off the list, and so do the files they keep."""
-        if not any(task.search is not None for task in self.plan.tasks):
-            return
-        with store_errors(self.run.trials):
-            self.run.trials.unlink(missing_ok=True)
+    def _begin_anew(self) -> None:
+        """Begin a fresh attempt at every task that does not run; searches forget their trials, none of which goes on."""
+        if any(task.search is not None for task in self.plan.tasks):
+            self._take_up(set(), revive=False)
+            stale = {task.name for task in self.tasks.values() if task.trial_of or task.search is not None}
+            self._end([name for name in stale if name in self._in_flight], TaskState.CANCELLED, "computed anew")
+            while stale & self._in_flight:
+                for event in self._engine().poll(POLL):
+                    self._observe(event)
+            for found in (self._in_flight, self._batches, self._same):
+                found.clear()
         for task in self.plan.tasks:
-            if task.search is not None:
-                shutil.rmtree(self.run.partial(task.folder), ignore_errors=True)
+            if self.records[task.name].state not in (TaskState.QUEUED, TaskState.RUNNING):
+                self._again(task.name, fresh=True)
+        self._ledger.write(commit=True)  # before anything is removed
+        forget_trials(self.run, self.plan.tasks)
         for name in [name for name, task in self.tasks.items() if task.trial_of]:
             self._ledger.set_aside(name)
             del self.tasks[name]
@@ -200,9 +210,9 @@ class Runner:
         task = self.tasks[name]
         if self.records[name].state.is_final:
             return False
-        if task.id in self._same:
+        if task.id in self._same and not self._searches.is_over(name):
             self._same[task.id].append(name)
-        elif not self._wish(name, "fresh") and find_result(task, self.plan.store) is not None:
+        elif self._may_be_cached(task) and find_result(task, self.plan.store) is not None:
             self._finish(name, TaskState.CACHED)
         elif problem := changed_input(task, self._digests):
             self._finish(name, TaskState.INVALID, problem)
@@ -211,21 +221,25 @@ class Runner:
                 self._ledger.note(name, TaskState.BLOCKED, reason=f"{other} computes the same")
             self._elsewhere[name] = None
         elif task.search is not None and not self._searches.is_over(name):
+            self._same[task.id] = []
             trials = [trial for trial in self.tasks.values() if trial.trial_of == name]
             if problem := self._searches.open(task, trials, self._kinds):
                 self._finish(name, TaskState.FAILED, problem)
         else:
-            self._same[task.id] = []
+            self._same.setdefault(task.id, [])
             return True
         return False
+
+    def _may_be_cached(self, task: Task) -> bool:
+        return task.id in self._renewed or not self._is_fresh(task)
 
     def _prepare_all(self, name: str) -> list[Launch]:
         """Return the launch of a task; where it can share a process, those of all ready tasks that can share it."""
         task = self.tasks[name]
-        if not task.batch or self._wish(name, "alone"):
+        if not task.batch or wishes(self.records[name], "alone"):
             return [self._prepare(Batch.of(task))]
         others = self._frontier.take(task.batch, self._is_to_be_launched)
-        alone = [other for other in others if self._wish(other, "alone")]
+        alone = [other for other in others if wishes(self.records[other], "alone")]
         together = [task, *(self.tasks[other] for other in others if other not in alone)]
         limit = self.plan.execution.batch_size
         found = batches(together, self._kinds(), self.plan.machine, limit) + [Batch.of(self.tasks[n]) for n in alone]
@@ -279,12 +293,13 @@ class Runner:
                 self._ledger.record(event)
             return
         task = self.tasks[event.task]
-        place = Place(self.run.partial(task.folder), self.plan.store, self._wish(task.name, "fresh"))
+        place = Place(self.run.partial(task.folder), self.plan.store, self._is_fresh(task))
         event = conclude(task, self._as_asked(event), record.started, place, self._digests)
         self._in_flight.discard(task.name)
-        followers = self._same.pop(task.id, [])
-        is_bystander = "shared_by" in event.detail and event.state is TaskState.CANCELLED
-        if (is_bystander and task.name not in self._endings) or self._deserves_another_try(event):
+        if place.replaces and event.state is TaskState.DONE:
+            self._renewed.add(task.id)
+        is_bystander = event.state is TaskState.CANCELLED and task.name not in self._endings
+        if is_bystander or self._deserves_another_try(event):  # nobody in this session wanted it to end
             self._ledger.record(event)
             self._again(task.name, fresh=place.replaces, alone=alone and event.state is TaskState.LOST)
             self._frontier.push(task.name)
@@ -292,7 +307,11 @@ class Runner:
             self._ledger.record(event)
             self._pass_on(task.name)
         self._endings.pop(task.name, None)
-        for name in followers:
+        self._release(task)
+
+    def _release(self, task: Task) -> None:
+        """Let those go on that waited for the result of this task."""
+        for name in self._same.pop(task.id, []):
             self._frontier.push(name)
 
     def _as_asked(self, event: Event) -> Event:
@@ -318,6 +337,7 @@ class Runner:
         """Give a task that does not run its final state."""
         self._ledger.note(name, state, reason=reason)
         self._pass_on(name)
+        self._release(self.tasks[name])
 
     def _pass_on(self, name: str) -> None:
         """Let the children of a task that has just ended go, or skip them."""
@@ -359,8 +379,8 @@ class Runner:
         """Take in a task that a search has just asked for."""
         self.tasks[task.name] = task
         self._frontier.add(task)
-        if self._ledger.begin(task.name):
-            self._again(task.name, fresh=True)
+        if self._ledger.begin(task.name) or self._is_fresh(task):
+            self._again(task.name, fresh=self._is_fresh(task))
         self._frontier.push(task.name)
 
     # requests and interrupts
@@ -378,7 +398,10 @@ class Runner:
                 self._cancelling = self._cancelling or not request
                 self._cancel(request or list(self.tasks), "cancelled on request")
 
-    def _cancel(self, names: Sequence[str], reason: str) -> None:
+    def _cancel(self, asked: Sequence[str], reason: str) -> None:
+        """End tasks, and with a search the trials it has asked for."""
+        names = [*asked, *(task.name for task in self.tasks.values() if task.trial_of in asked)]
+        self._searches.close(asked)
         self._end([name for name in names if name in self._in_flight], TaskState.CANCELLED, reason)
         for name in names:
             self._elsewhere.pop(name, None)
@@ -387,6 +410,8 @@ class Runner:
         for name in names:
             if name in self.records and self.records[name].state is TaskState.CANCELLED:
                 self._pass_on(name)
+                if self.tasks[name].search is not None:
+                    self._release(self.tasks[name])
 
     def _end(self, names: Sequence[str], state: TaskState, reason: str) -> None:
         """Ask for tasks in flight to be ended; with each goes the process it shares."""

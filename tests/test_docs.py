@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -79,7 +80,7 @@ def test_tutorial_does_what_it_says(tmp_path: Path) -> None:
 
 
 def test_campaign_file_page_shows_campaigns_without_faults(tmp_path: Path) -> None:
-    whole, group = (block.text for block in blocks(ROOT / "docs/campaign-file.rst"))
+    whole, group, crossed, shared = (block.text for block in blocks(ROOT / "docs/campaign-file.rst"))
     (tmp_path / "my_kinds.py").write_text("")
     (tmp_path / "my_tools.toml").write_text("")
     (tmp_path / "make_map.py").write_text("")
@@ -87,26 +88,33 @@ def test_campaign_file_page_shows_campaigns_without_faults(tmp_path: Path) -> No
     assert shell(tmp_path, "campaign check").stdout == "campaign.toml: fine; 1 workflow, 1 task\n"
     (tmp_path / "group.toml").write_text(f'[campaign]\nname = "group"\n{group}')
     assert shell(tmp_path, "campaign check group.toml").stdout == "group.toml: fine; 2 workflows, 2 tasks\n"
+    (tmp_path / "crossed.toml").write_text(f'[campaign]\nname = "crossed"\n{crossed}')
+    assert shell(tmp_path, "campaign check crossed.toml").stdout == "crossed.toml: fine; 2 workflows, 14 tasks\n"
+    (tmp_path / "shared.toml").write_text(f'[campaign]\nname = "shared"\n{shared}')
+    assert shell(tmp_path, "campaign check shared.toml").stdout == "shared.toml: fine; 4 workflows, 22 tasks\n"
 
 
 def test_kinds_of_the_workflows_page_run(tmp_path: Path) -> None:
-    custom, summing = (block.text for block in blocks(ROOT / "docs/workflows.rst") if block.language == "python")
+    custom, summing, squaring = (block.text for block in blocks(ROOT / "docs/workflows.rst") if block.language == "python")
     declared = next(block.text for block in blocks(ROOT / "docs/workflows.rst") if "[kind." in block.text)
     (tmp_path / "custom.py").write_text(custom)
     (tmp_path / "summing.py").write_text(summing)
+    (tmp_path / "squaring.py").write_text(squaring)
     (tmp_path / "numbers.txt").write_text("1 2 3.5")
     (tmp_path / "smooth").write_text("#!/bin/sh\ncp $3 $4\n")
     (tmp_path / "smooth").chmod(0o755)
     (tmp_path / "campaign.toml").write_text(
         f"""
 [campaign]
-plugins = ["custom.py", "summing.py"]
+plugins = ["custom.py", "summing.py", "squaring.py"]
 [campaign.my-custom]
 executable = "echo"
 custom_param = "x"
 [campaign.sum]
 data = "numbers.txt"
 outputs = {{ total = "sum.txt" }}
+[campaign.square]
+sweep.number = [1.5, 2.0, 3.0]
 [campaign.smooth-map]
 map = "output://sum/total"
 environment = {{ PATH = "{tmp_path}:/usr/bin:/bin" }}
@@ -115,6 +123,8 @@ environment = {{ PATH = "{tmp_path}:/usr/bin:/bin" }}
     answer = shell(tmp_path, "campaign submit")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert shell(tmp_path, "campaign logs my-custom --out").stdout == "--param x --threshold 0.5\n"
+    squares = [row["metrics"] for row in json.loads(shell(tmp_path, "campaign results --workflow square --json").stdout)]
+    assert squares == [{"square": 2.25}, {"square": 4.0}, {"square": 9.0}]
     assert '"sum": 6.5' in shell(tmp_path, "campaign results --json").stdout
 
 

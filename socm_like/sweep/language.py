@@ -33,14 +33,17 @@ _RULES = ("when", "derive", "where", "replicates")
 _OF_WHOLE_SWEEP = ("union", "replicates")
 
 
-def read_space(table: Mapping[str, Any], folder: Path, outer: Collection[str] = ()) -> Space:
+def read_space(
+    table: Mapping[str, Any], folder: Path, outer: Collection[str] = (), inherited: Collection[str] = ()
+) -> Space:
     """Return the space that a sweep table describes.
 
     Point files are found from ``folder``. ``outer`` are the names that enclosing sweeps give to every set:
-    expressions may read them, and nothing may define them again. Raises SweepError with all faults of the table.
+    expressions may read them, and nothing may define them again; those of ``inherited`` the table may define anew.
+    Raises SweepError with all faults of the table.
     """
     faults = Faults()
-    space = _Reading(folder, tuple(outer), faults).space(table)
+    space = _Reading(folder, tuple(outer), tuple(inherited), faults).space(table)
     faults.check()
     return space
 
@@ -51,6 +54,7 @@ class _Reading:
 
     folder: Path
     outer: tuple[str, ...]
+    inherited: tuple[str, ...]
     faults: Faults
     at: KeyPath = ()
     files: list[Path] = field(default_factory=list)
@@ -61,6 +65,7 @@ class _Reading:
 
     def __post_init__(self) -> None:
         self.definitions = Definitions(self.outer, self.faults)
+        self.around = (*self.outer, *self.inherited)
 
     def space(self, table: Any) -> Space:
         """Return the space; what is wrong is in the faults."""
@@ -151,7 +156,9 @@ class _Reading:
         blocks = []
         origins: dict[str, KeyPath] = {}
         for index, table in enumerate(as_list(value)):
-            block = _Reading(self.folder, self.outer, self.faults, (*key, index), self.files, self.warnings)
+            block = _Reading(
+                self.folder, self.outer, self.inherited, self.faults, (*key, index), self.files, self.warnings
+            )
             space = block.space(table)
             blocks.append(space)
             self.reads |= space.expressions_read
@@ -177,7 +184,7 @@ class _Reading:
                     self.faults.add(place, f"the required key {word!r} is missing")
             known = list(self.definitions.origins)
             axes = read_axes(table["axes"], (*place, "axes"), self.faults, self.definitions) if "axes" in table else []
-            names = Names(known, self.outer, [*later, *self.definitions.origins])
+            names = Names(known, self.around, [*later, *self.definitions.origins])
             condition = self.rule((*place, "if"), table["if"], names) if "if" in table else None
             if condition:
                 for axis in axes:
@@ -188,7 +195,7 @@ class _Reading:
         """Yield the computed names, each with its rule; each reads what stands before it."""
         later = [leaf.name for leaf in computed]
         for leaf in computed:
-            rule = self.rule(leaf.key, leaf.value, Names(list(self.definitions.origins), self.outer, later))
+            rule = self.rule(leaf.key, leaf.value, Names(list(self.definitions.origins), self.around, later))
             self.definitions.define(leaf.name, leaf.key)
             if rule:
                 yield leaf.name, rule
@@ -202,7 +209,7 @@ class _Reading:
             else [((*key, index), text) for index, text in enumerate(value)]
         )
         for place, text in rules:
-            rule = self.rule(place, text, Names(list(self.definitions.origins), self.outer))
+            rule = self.rule(place, text, Names(list(self.definitions.origins), self.around))
             if rule:
                 yield rule
 

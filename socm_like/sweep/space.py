@@ -126,9 +126,14 @@ class Space:
         Factors are crossed in the order of the table, the last fastest; conditional axes go faster, replicates
         fastest. Raises SweepError when an expression cannot be computed, when nothing is left, or too much.
         """
-        found = self.combinations(outer)
+        found = self.replicated(outer)
         if not found.sets:
-            raise SweepError([(self._key, _nothing_left(found.excluded))])
+            raise SweepError([(self._key, nothing_left(found.excluded))])
+        return found
+
+    def replicated(self, outer: Mapping[str, Value]) -> Sets:
+        """Return the same, but there may be none."""
+        found = self.combinations(outer)
         if not self.replicates:
             return found
         _check_number((*self._key, "replicates"), len(found.sets) * self.replicates)
@@ -221,7 +226,8 @@ def _check_number(key: KeyPath, number: int) -> None:
         raise SweepError([(key, f"{found}; a sweep tries at most {MOST}: draw them, with sample, or list them")])
 
 
-def _nothing_left(excluded: Iterable[Exclusion]) -> str:
+def nothing_left(excluded: Iterable[Exclusion]) -> str:
+    """Return the message about a sweep of which nothing is left."""
     counts = [
         f"{dotted(exclusion.key)} ({exclusion.expression!r}) took out {exclusion.count}"
         for exclusion in excluded
