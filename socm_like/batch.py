@@ -1,4 +1,4 @@
-"""Tasks that share one process: what is written for it, and what its end means for each of them.
+"""Tasks that share one process: what the journal says of them, and what its end means for each of them.
 
 The process is the attempt of its leader, the first task of the batch. Each task has a directory, a record, a result
 and a failure of its own. Standard library only: ``campaign status`` judges by the same rules as the runner.
@@ -7,8 +7,8 @@ and a failure of its own. Standard library only: ``campaign status`` judges by t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from os.path import exists
+from collections.abc import Mapping
+from os.path import exists, isdir
 from typing import Any
 
 from socm_like.contract import RESULT, read_regular
@@ -16,8 +16,6 @@ from socm_like.journal import Event, Record, TaskState
 
 ERROR = "error.json"
 """Where a Python task says why it failed."""
-MEMBERS = "batch.json"
-"""In the leader's directory: the directories of all tasks of the batch, in order."""
 
 Key = tuple[str, int]
 """A task and the number of an attempt at it."""
@@ -34,12 +32,13 @@ def batch_detail(leader: Key, size: int) -> Mapping[str, Any]:
     return {"batch": [*leader, size]}
 
 
-def of_member(event: Event, member: Key, record: Record, partial: str) -> Event:
-    """Return what an event of a shared process means for one task of it.
+def of_member(event: Event, name: str, record: Record, partial: str, folder: str) -> Event:
+    """Return what an event of a shared process means for one task, which worked in ``partial`` for ``folder``.
 
     A task that has left neither a result nor a reason when the process ends badly is ``lost``: whose fault that was
     cannot be told, and it is to be run again, alone.
     """
+    member = (name, record.attempt)
     if not event.state.is_final:
         return Event(event.at, *member, event.state, event.detail)
     size = record.details.get(TaskState.QUEUED, {}).get("batch", [0, 0, 1])[2]
@@ -51,12 +50,14 @@ def of_member(event: Event, member: Key, record: Record, partial: str) -> Event:
         detail.pop("exit_code", None)
         detail.pop("signal", None)
         return Event(event.at, *member, reason[0], {**detail, "reason": reason[1]})
-    if exists(f"{partial}/{RESULT}"):
+    is_moved = not isdir(partial) and exists(f"{folder}/{RESULT}")  # by a runner that died before it wrote so
+    if is_moved or exists(f"{partial}/{RESULT}"):
         detail.pop("reason", None)
         return Event(event.at, *member, TaskState.DONE, detail)
     if event.state is TaskState.CANCELLED:
         return Event(event.at, *member, event.state, detail)
-    why = f"it shared a process with {size - 1} others, which ended: {detail.get('reason') or event.state}"
+    others = f"{size - 1} other{'s'[: size != 2]}"
+    why = f"it shared a process with {others}, which ended: {detail.get('reason') or 'exit status 0'}"
     return Event(event.at, *member, TaskState.LOST, {**detail, "reason": why})
 
 
@@ -67,8 +68,3 @@ def read_error(folder: str) -> tuple[TaskState, str] | None:
         return TaskState(error["state"]), str(error["reason"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it died without a word
         return None
-
-
-def members_text(directories: Sequence[str]) -> str:
-    """Return the content of the file that tells a process whose work to do."""
-    return json.dumps({"directories": list(directories)})

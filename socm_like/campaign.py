@@ -275,7 +275,7 @@ class _Loader:
         if isinstance(table, dict):
             return (SweepTable(dotted(key[1:-1]), table, key),)
         self._fault(key, f"{dotted(key)}: write a table of parameters and their values, got {shown(table)}")
-        return ()
+        return (SweepTable(dotted(key[1:-1]), None, key),)
 
     def _add(self, entry: Entry) -> None:
         """Add a workflow, its command lines split into words."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from socm_like.document import KeyPath
-from socm_like.entry import Entry
+from socm_like.entry import SWEEP, Entry
 from socm_like.errors import listed, suggest
+from socm_like.reads import Reads
 from socm_like.references import cycles, names_in
 from socm_like.registry import Registry
 
@@ -50,7 +51,7 @@ class _Finder:
         searches = {entry.name: list(self._searched(entry)) for entry in self.entries.values()}
         for entry in (*self.entries.values(), *self.unbuilt.values()):
             driven = searches.get(entry.name, [])
-            for key, target, problem in (*driven, *names_in(entry.texts)):
+            for key, target, problem in (*driven, *self._named(entry)):
                 is_driven = bool(driven) and key == driven[0][0]
                 problem = problem or self._wrong_target(key, target, is_driven=is_driven)  # noqa: PLW2901
                 if problem:
@@ -60,6 +61,16 @@ class _Finder:
                     edges.get(entry.name, {}).setdefault(member, key)
         self._cut_cycles(edges)
         return Edges({name: tuple(found) for name, found in edges.items()}, self.driven, tuple(self.problems))
+
+    def _named(self, entry: Entry) -> Iterator[tuple[KeyPath, str, str]]:
+        """Yield what a table names; of the sweeps that it shares, what it reads."""
+        reads = None
+        for key, target, problem in names_in(entry.texts):
+            if str(key[0]).startswith(SWEEP) and key[0] != SWEEP + entry.name and entry.kind in self.registry:
+                reads = reads or Reads(self.registry[entry.kind], entry.values)
+                if not reads.may_read(key[1:]):
+                    continue
+            yield key, target, problem
 
     def _searched(self, entry: Entry) -> Iterator[tuple[KeyPath, str, str]]:
         """Yield the workflow that a search drives, which must be one that can be driven; note that it is."""

@@ -20,7 +20,8 @@ class SweepTable:
 
     owner: str
     """The workflow or group it stands in."""
-    table: Mapping[str, Any]
+    table: Mapping[str, Any] | None
+    """None where something else stands, which has been reported."""
     key: KeyPath
 
 

@@ -9,6 +9,9 @@ from socm_like.journal import Record, TaskState
 from socm_like.plan import runtime_of, upward_ranks
 from socm_like.task import Task
 
+_Place = tuple[float, int, str]
+"""Where a ready task stands: by the chain behind it, then by the order of the plan."""
+
 
 class Frontier:
     """The tasks of a run between ``planned`` and ``queued``."""
@@ -20,7 +23,9 @@ class Frontier:
         self._ranks: dict[str, float] = {}
         self._order: dict[str, int] = {}
         self._batch: dict[str, str] = {}
-        self._ready: list[tuple[float, int, str]] = []
+        self._ready: list[_Place] = []
+        self._alike: dict[str, set[_Place]] = {}
+        """Of those in the heap that can share a process, by batch: those that have not been taken out of turn."""
         for task in tasks:
             self._enter(task)
         self._ranks = upward_ranks(tasks)
@@ -82,16 +87,23 @@ class Frontier:
 
     def push(self, name: str) -> None:
         """Let a task start when its turn comes."""
-        heapq.heappush(self._ready, (-self._ranks[name], self._order[name], name))
+        place = (-self._ranks[name], self._order[name], name)
+        heapq.heappush(self._ready, place)
+        if name in self._batch:
+            self._alike.setdefault(self._batch[name], set()).add(place)
 
     def pop(self) -> str | None:
         """Return the task whose turn it is, or None when none is ready."""
-        return heapq.heappop(self._ready)[2] if self._ready else None
+        while self._ready:
+            place = heapq.heappop(self._ready)
+            batch = self._batch.get(place[2])
+            if batch is None:
+                return place[2]
+            if place in self._alike.get(batch, ()):
+                self._alike[batch].discard(place)
+                return place[2]
+        return None
 
     def take(self, batch: str, admits: Callable[[str], bool]) -> list[str]:
         """Take away all ready tasks that may share a process with others of this batch; return those admitted."""
-        alike = sorted(entry for entry in self._ready if self._batch.get(entry[2]) == batch)
-        if alike:
-            self._ready = [entry for entry in self._ready if self._batch.get(entry[2]) != batch]
-            heapq.heapify(self._ready)
-        return [name for _, _, name in alike if admits(name)]
+        return [name for _, _, name in sorted(self._alike.pop(batch, ())) if admits(name)]

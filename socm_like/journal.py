@@ -185,6 +185,10 @@ class Record:
         """Why the task is in this state, where somebody said."""
         return self.detail.get("reason")
 
+    def wishes(self, wish: str) -> bool:
+        """Whether the present attempt is to be like this: ``fresh``, or ``alone`` in its process."""
+        return bool(self.details.get(TaskState.PLANNED, {}).get(wish))
+
     @property
     def started(self) -> str | None:
         """When the present attempt began to run."""

@@ -24,11 +24,11 @@ def labels_of(members: Sequence[Workflow]) -> list[str]:
     return [str(index) for index in range(len(members))]
 
 
-def cut(label: str) -> str:
-    """Return a label that is not too long for a name; a cut one ends in ``~`` and 8 hex digits of its own hash."""
+def cut(label: str, digits: int = 8) -> str:
+    """Return a label that is not too long for a name; a cut one ends in ``~`` and hex digits of its own hash."""
     if len(label) <= LONGEST:
         return label
-    return f"{label[: LONGEST - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+    return f"{label[: LONGEST - 1 - digits]}~{hashlib.sha256(label.encode()).hexdigest()[:digits]}"
 
 
 def _short(value: Any) -> str:

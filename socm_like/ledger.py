@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +53,8 @@ class Ledger:
         self.records: dict[str, Record] = {name: replayed.pop(name, Record()) for name in tasks}
         self._former = replayed
         """Records of trials that a fresh start has set aside."""
+        self.renewed: set[str] = set()
+        """Identities that fresh attempts have computed: none need do it again."""
         self._journal = journal
         self._watcher = watcher
         self._clock = clock
@@ -66,9 +68,23 @@ class Ledger:
         self.records[name] = former or Record()
         return former is not None
 
-    def set_aside(self, name: str) -> None:
-        """Take the record of a task away, until it turns up again."""
-        self._former[name] = self.records.pop(name)
+    def set_aside(self, kept: Container[str]) -> None:
+        """Take away the records of all other tasks, until they turn up again."""
+        for name in [name for name in self.records if name not in kept]:
+            self._former[name] = self.records.pop(name)
+
+    def is_fresh(self, task: Task) -> bool:
+        """Whether the present attempt does without earlier results: of a trial, its search decides."""
+        return self.records[task.trial_of or task.name].wishes("fresh")
+
+    def takes_results(self, task: Task) -> bool:
+        """Whether a result that is there already will do for the present attempt."""
+        return task.id in self.renewed or not self.is_fresh(task)
+
+    def begin_again(self, name: str, *, fresh: bool = False, alone: bool = False) -> None:
+        """Begin a new attempt at a task; what it is to be like stays on record."""
+        detail = {**({"fresh": True} if fresh else {}), **({"alone": True} if alone else {})}
+        self.note(name, TaskState.PLANNED, next_attempt=True, **detail)
 
     def note(self, name: str, state: TaskState, *, next_attempt: bool = False, **detail: Any) -> None:
         """Give a task a state now."""

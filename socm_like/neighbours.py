@@ -1,9 +1,14 @@
 """Other runs of the same store that are at work: what one of them computes, this run waits for.
 
-Of two runs the one that took its lock first computes what both want; the other waits until the result is there, or
-until that run has given up on it. Nothing is written for it, so a task costs nothing, and a run that dies holds up
-nobody. Where clocks of hosts differ so much that each of two runs takes itself for the first, both compute: that
-costs time, never a wrong result.
+Of two runs the one that began to work first computes what both want; the other waits until the result is there, or
+until that run has given up on it. Nothing is written per task, so a task costs nothing, and a run that dies holds up
+nobody.
+
+Who was first is told as in Lamport's bakery (Communications of the ACM 17 (1974) 453): a run makes itself visible by
+its lock, writes its plan and what it will try again, notes the time on the lock, and only then looks for others. If
+it finds one that has not noted its time yet, it waits until that one has. So of two runs that start at the same
+moment the later one always sees the earlier one. Where the clocks of hosts differ so much that each of two runs takes
+itself for the first, both compute: that costs time, never a wrong result.
 """
 
 from __future__ import annotations
@@ -13,10 +18,12 @@ from dataclasses import dataclass, field
 
 from socm_like.errors import StoreError
 from socm_like.journal import TaskState, read_events_from
-from socm_like.store import Holder, RunDirectory, read_holder, runs_in
+from socm_like.store import Holder, RunDirectory, read_holder
 
 LOOK = 0.5
 """Seconds between two looks at the neighbours."""
+PATIENCE = 5.0
+"""Longest wait in seconds for runs that are just starting; whoever takes longer is not waited for later either."""
 
 
 @dataclass
@@ -30,12 +37,17 @@ class _Neighbour:
     position: int = 0
     """Bytes of its journal that have been read."""
 
-    def is_there(self) -> bool:
-        """Whether the same process still works on the run."""
-        return _holder(self.run) == self.holder
+    def is_worth_waiting_for(self) -> bool:
+        """Read the news of its journal; return whether the same process still works on the run."""
+        if _holder(self.run) != self.holder:
+            return False
+        try:
+            self._catch_up()
+        except StoreError:  # nobody can tell what it does
+            return False
+        return True
 
-    def catch_up(self) -> None:
-        """Read the news of its journal."""
+    def _catch_up(self) -> None:
         events, self.position = read_events_from(self.run.journal, self.position)
         for event in events:
             identity = self.identities.get(event.task)
@@ -57,14 +69,17 @@ class Neighbours:
     _looked: float = 0.0
 
     def __post_init__(self) -> None:
-        for run in runs_in(self.run.store):
-            holder = _holder(run) if run.name != self.run.name else None
-            if holder is None or not holder.is_before(self.mine):
+        deadline = time.monotonic() + PATIENCE
+        for run in _held_runs(self.run):
+            holder = _holder(run)
+            while holder is not None and holder.since == 0 and time.monotonic() < deadline:
+                time.sleep(0.005)
+                holder = _holder(run)
+            if holder is None or holder.since == 0 or not holder.is_before(self.mine):
                 continue
             try:
-                tasks = run.read_plan()["tasks"]
-                identities = {task["name"]: task["id"] for task in tasks}
-            except (StoreError, KeyError, TypeError):  # it is damaged, or just being written; it cannot be waited for
+                identities = {task["name"]: task["id"] for task in run.read_plan()["tasks"]}
+            except (StoreError, LookupError, TypeError):  # it is damaged; it cannot be waited for
                 continue
             wanted: dict[str, set[str]] = {}
             for name, identity in identities.items():
@@ -81,9 +96,13 @@ class Neighbours:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        self._neighbours = [neighbour for neighbour in self._neighbours if neighbour.is_there()]
-        for neighbour in self._neighbours:
-            neighbour.catch_up()
+        self._neighbours = [neighbour for neighbour in self._neighbours if neighbour.is_worth_waiting_for()]
+
+
+def _held_runs(mine: RunDirectory) -> list[RunDirectory]:
+    """Return the other runs of the store that have a lock; one that is just starting has no plan yet."""
+    folders = mine.path.parent.iterdir()
+    return [run for run in map(RunDirectory, folders) if run.name != mine.name and run.lock.exists()]
 
 
 def _holder(run: RunDirectory) -> Holder | None:

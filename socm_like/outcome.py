@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import exists, isdir
 from pathlib import Path
 from typing import Any
 
-from socm_like.batch import read_error
+from socm_like.batch import ERROR, read_error
 from socm_like.contract import RESULT, broken_contract, read_regular
 from socm_like.identity import FileDigests
 from socm_like.journal import Event, Record, TaskState, store_errors
@@ -36,11 +36,6 @@ def find_result(task: Task, store: Path) -> Mapping[str, Any] | None:
     return result if all(exists(f"{folder}/{path}") for path in task.outputs.values()) else None
 
 
-def wishes(record: Record, wish: str) -> bool:
-    """Whether the present attempt is to be ``fresh``, or ``alone`` in its process."""
-    return bool(record.details.get(TaskState.PLANNED, {}).get(wish))
-
-
 def is_to_be_tried_again(task: Task, records: Mapping[str, Record], retry: Collection[str], store: Path) -> bool:
     """Whether a run that is taken up again makes a new attempt at a task; names in ``retry`` were asked for.
 
@@ -51,7 +46,7 @@ def is_to_be_tried_again(task: Task, records: Mapping[str, Record], retry: Colle
         search = records[task.trial_of]
         if search.state.is_final or state is TaskState.PRUNED:
             return False
-        if wishes(search, "fresh") and not wishes(records[task.name], "fresh"):
+        if search.wishes("fresh") and not records[task.name].wishes("fresh"):
             return True
     if state.is_success:
         return find_result(task, store) is None
@@ -63,8 +58,11 @@ def is_to_be_tried_again(task: Task, records: Mapping[str, Record], retry: Colle
     return state.is_final and task.name in retry
 
 
-def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
-    """Make the directory an attempt works in, empty unless the kind goes on from what it left; write task.json."""
+def prepare(task: Task, partial: str, plugins: tuple[Path, ...], batch: Sequence[str] = ()) -> None:
+    """Make the directory an attempt works in, empty unless the kind goes on from what it left; write task.json.
+
+    ``batch`` holds the directories of all the tasks whose work the process is to do, if it does that of several.
+    """
     description = {
         "schema": SCHEMA,
         "task": task.name,
@@ -73,6 +71,7 @@ def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
         "id": task.id,
         "plugins": [str(path) for path in plugins],
         "fields": task.fields,
+        **({"batch": batch} if batch else {}),
     }
     with store_errors(partial):
         try:
@@ -81,6 +80,9 @@ def prepare(task: Task, partial: str, plugins: tuple[Path, ...]) -> None:
             if not task.restartable:
                 shutil.rmtree(partial)
                 os.mkdir(partial)
+            elif task.argv is None:  # what it says of its end is not to be taken for what this one says
+                for name in (RESULT, ERROR):
+                    Path(partial, name).unlink(missing_ok=True)
         _write(f"{partial}/task.json", _DUMP(description))
 
 
@@ -118,9 +120,9 @@ def conclude(task: Task, event: Event, started: str | None, place: Place, digest
         return event if error is None else replace(event, state=error[0], detail={**event.detail, "reason": error[1]})
     if event.state is not TaskState.DONE:
         return event
-    is_moved = not (place.replaces and isdir(partial))
-    if is_moved and find_result(task, store) is not None:  # by a runner that died before it wrote so, or another run
-        shutil.rmtree(partial, ignore_errors=True)
+    found = find_result(task, store)
+    if found is not None and (not place.replaces or found.get("ended") == event.at):
+        shutil.rmtree(partial, ignore_errors=True)  # moved by a runner that died before it wrote so, or another run
         return event
     problem, metrics = broken_contract(partial, task.outputs, task.metrics, runs_python=task.argv is None)
     problem = problem or changed_input(task, digests)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import NamedTuple
 
-from socm_like.sweep import Value
+from socm_like.shared_sweeps import Shared
+from socm_like.sweep import MOST, Value
 from socm_like.task import Task
-from socm_like.variations import Shared
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """A task, with what tells which others it belongs to."""
 
     task: Task
@@ -39,11 +39,21 @@ class Reading:
 Key = str | Shared
 
 
+class TooManyError(ValueError):
+    """More tasks belong together than a sweep may have combinations."""
+
+
 def readings(sources: Iterable[tuple[str, Sequence[Instance]]]) -> list[Reading]:
-    """Return one reading per task of a source; of several sources, per set of tasks that belong together."""
+    """Return one reading per task of a source; of several sources, per set of tasks that belong together.
+
+    Raises TooManyError.
+    """
     rows = [Reading()]
     for name, instances in sources:
         index = Index(name, instances)
+        number = sum(len(index.matching(row.bound, row.shared)) for row in rows)
+        if number > MOST:
+            raise TooManyError(f"{number} tasks belong together, {MOST} at most")
         rows = [_joined(row, name, instance) for row in rows for instance in index.matching(row.bound, row.shared)]
     return rows
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from socm_like.document import KeyPath
 from socm_like.errors import listed, suggest
 from socm_like.references import OutputReference, Resolver
 from socm_like.workflow import Workflow, placeholders
@@ -13,6 +14,8 @@ from socm_like.workflow import Workflow, placeholders
 Place = tuple[str, ...]
 """A key of the kind and keys inside it, or ``parameters`` and a key of that."""
 
+Outputs = Callable[[OutputReference], Sequence[str]]
+"""Gives the absolute paths that a reference stands for."""
 _WHERE_AND_WHEN = {"depends_on", "for_each"}
 
 
@@ -23,59 +26,93 @@ class Reads:
         parameters = values.get("parameters")
         self._kind = kind
         self._fields = kind.model_fields.keys() - _WHERE_AND_WHEN
-        self._free = {*placeholders(list(_texts(values))), *(parameters if isinstance(parameters, dict) else ())}
+        self.free = {*placeholders(list(_texts(values))), *(parameters if isinstance(parameters, dict) else ())}
 
     def place(self, name: str) -> Place | None:
         """Return where a value of this name goes, or None when nothing reads it."""
         first, *rest = name.split(".")
         if first in self._fields:
             return (first, *rest)
-        return ("parameters", name) if name in self._free else None
+        return ("parameters", name) if name in self.free else None
+
+    def may_read(self, key: Sequence[str | int]) -> bool:
+        """Whether what stands at this place of a sweep may be the value of a name that the table reads."""
+        words = [word for word in key if isinstance(word, str)]
+        names = (
+            ".".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, len(words) + 1)
+        )
+        return any(self.place(name) is not None for name in names)
 
     def problem(self, name: str) -> str:
         """Return what is wrong with giving the table this parameter, or an empty string."""
         if self.place(name) is not None:
             return ""
-        known = {*self._kind.own_field_names(), *self._free}
-        return f"nothing reads {name!r} here; write {{{name}}} in its words, or one of: {listed(known)}" + suggest(
-            name, known
-        )
+        there = f"{listed(self.known)}{suggest(name, self.known)}"
+        return f"nothing reads {name!r} here; write {{{name}}} in its words, or one of: {there}"
+
+    @property
+    def known(self) -> set[str]:
+        """The names one would give it."""
+        return {*self._kind.own_field_names(), *self.free}
 
     def placeholder(self, name: str) -> bool:
         """Whether a placeholder or a free parameter has this name, and no key of the kind."""
-        return name in self._free and name not in self._fields
+        return name in self.free and name not in self._fields
 
 
 def changed(values: Mapping[str, Any], changes: Iterable[tuple[Place, Any]]) -> dict[str, Any]:
     """Return the keys of a table that change when values are put in their places; tables inside are copied."""
     found: dict[str, Any] = {}
-    for (head, *rest), value in changes:
-        if not rest:
+    for place, value in changes:
+        head = place[0]
+        if len(place) == 1:
             found[head] = value
             continue
-        table = found[head] = _copied(found.get(head, values.get(head)))
-        for key in rest[:-1]:
-            table[key] = _copied(table.get(key))
-            table = table[key]
-        table[rest[-1]] = value
+        if head not in found:
+            found[head] = _copied(values.get(head))
+        table = found[head]
+        for key in place[1:-1]:
+            if isinstance(table, dict):
+                table[key] = _copied(table.get(key))
+                table = table[key]
+        if isinstance(table, dict):
+            table[place[-1]] = value
     return found
 
 
 def resolved(
-    kind: type[Workflow], field: str, value: Any, folder: str
-) -> tuple[Any, frozenset[Path], list[tuple[tuple[str | int, ...], str]]]:
-    """Return a value for a key of a kind with the files it names made absolute, those files, and what is wrong."""
-    resolver = Resolver(folder, _no_outputs)
+    kind: type[Workflow], field: str, value: Any, folder: str, outputs: Outputs | None = None
+) -> tuple[Any, frozenset[Path], list[str]]:
+    """Return a value for a key of a kind with the files it names made absolute, those files, and what is wrong.
+
+    Without ``outputs`` a value cannot stand for the outputs of tasks.
+    """
+    foreign: list[OutputReference] = []
+
+    def refused(reference: OutputReference) -> list[str]:
+        foreign.append(reference)
+        return [str(reference)]
+
+    resolver = Resolver(folder, outputs or refused)
     values = resolver.resolve(kind, {field: value})
-    return values[field], frozenset(resolver.inputs), resolver.problems
+    problems = [problem for _, problem in resolver.problems]
+    problems += [f"{reference} is an output of a task, which cannot be named here" for reference in foreign]
+    return values[field], frozenset(resolver.inputs), problems
 
 
-def _no_outputs(reference: OutputReference) -> list[str]:
-    return [f"/unresolved/{reference.workflow}/{reference.path}"]
+def is_written(key: KeyPath, values: Any) -> bool:
+    """Whether a key stands in a table."""
+    for part in key:
+        try:
+            values = values[part]
+        except (LookupError, TypeError):
+            return False
+    return bool(key)
 
 
-def _copied(table: Any) -> dict[str, Any]:
-    return dict(table) if isinstance(table, dict) else {}
+def _copied(table: Any) -> Any:
+    """Return a copy of a table, an empty one where there is none; what is no table stays, to be refused."""
+    return dict(table) if isinstance(table, dict) else {} if table is None else table
 
 
 def _texts(value: Any) -> Iterator[str]:

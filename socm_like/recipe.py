@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from socm_like.declared_kind import DeclaredWorkflow
 from socm_like.document import KeyPath
 from socm_like.errors import SocmError
 from socm_like.faults import shown
 from socm_like.fields import NotIdentity
-from socm_like.identity import digest, substitute
+from socm_like.identity import canonical, digest, substitute
 from socm_like.references import contract_problems, path_inputs, path_problem
 from socm_like.registry import RESERVED_KINDS, Registry
 from socm_like.resources import Machine, Resources
@@ -65,8 +66,7 @@ def recipe_of(data: Mapping[str, Any]) -> Recipe:
     return Recipe(**{**data, "inputs": tuple(map(Path, data["inputs"])), "upstream": upstream})
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What tells one task of a table from the others."""
 
     name: str
@@ -91,6 +91,9 @@ class TaskMaker:
     def __post_init__(self) -> None:
         self._context = EstimateContext(machine=self.machine)
         self._refusals: dict[tuple[Any, ...], tuple[Resources, Sequence[str]]] = {}
+        self._frame: tuple[Any, Mapping[str, str], str, str, Recipe] | None = None
+        """The text around the fields in the identity made last, what it depends on, and the recipe, to keep its id."""
+        self._asked: tuple[Resources, Sequence[str]] = (Resources(), ())
         self._sound: Mapping[str, Any] = {}
         """The environment, outputs and metrics looked at last, if nothing was wrong with them."""
         self._shared: dict[str, Mapping[str, str]] = {}
@@ -142,7 +145,7 @@ class TaskMaker:
             batch=self._batch(workflow, fields) if kind.batch_over else "",
             search=None if made.driven is None else made.driven.to_json(),
         )
-        problems += [*self._contract_problems(workflow), *_problems(task)]
+        problems += [*self._contract_problems(workflow), *_problems(kind, task)]
         if problems:
             raise RecipeError(problems)
         return task
@@ -159,10 +162,13 @@ class TaskMaker:
     def _resources(self, workflow: Workflow) -> tuple[Resources, Sequence[str]]:
         """Return what a workflow asks for, and why it can never run here."""
         asked = workflow.estimate(self._context).patched(workflow.resources)
+        if asked is self._asked[0]:
+            return self._asked
         key = tuple(asked.__dict__.values())
         if key not in self._refusals:
             self._refusals[key] = (asked, self.machine.refusals(asked))
-        return self._refusals[key]
+        self._asked = self._refusals[key]
+        return self._asked
 
     def _merged(self, what: str, first: Mapping[str, str], second: Mapping[str, str]) -> Mapping[str, str]:
         """Return two tables in one; tasks whose tables are equal share it, for there may be many."""
@@ -187,30 +193,43 @@ class TaskMaker:
         trial: Task | None,
     ) -> str:
         """Return the digest of what determines the result; where things lie is replaced by what they are."""
+        irrelevant = _facts(type(workflow)).irrelevant
+        counted = {
+            name: value for name, value in fields.items() if (value or name not in _EVERY) and name not in irrelevant
+        }  # without what every workflow has and this one leaves empty: there may be more of it one day
+        key = (id(recipe), type(workflow), inputs, workflow.environment, trial)
+        if self._frame is None or self._frame[0] != key:
+            self._frame = (key, *self._framed(workflow, inputs, recipe, trial), recipe)
+        _, tokens, before, after, _ = self._frame
+        text = canonical(substitute(counted, tokens) if tokens else counted)
+        return sha256(f"{before}{text}{after}".encode()).hexdigest()
+
+    def _framed(
+        self, workflow: Workflow, inputs: Mapping[str, str], recipe: Recipe, trial: Task | None
+    ) -> tuple[Mapping[str, str], str, str]:
+        """Return what stands for which path, and the canonical JSON of an identity around its fields.
+
+        It is the same for all tasks of a recipe with the same inputs, of which there may be very many.
+        """
         tokens = {f"{self.store}/{folder}": f"output:{identity}" for identity, folder in recipe.upstream.values()}
         tokens.update({path: f"sha256:{found}" for path, found in inputs.items()})
-        irrelevant = _facts(type(workflow)).irrelevant
-        content: dict[str, Any] = {
-            "fields": {
-                name: value
-                for name, value in fields.items()
-                if (value or name not in _EVERY) and name not in irrelevant
-            },  # without what every workflow has and this one leaves empty: there may be more of it one day
-            "environment": {**recipe.environment, **workflow.environment},
-        }
+        content: dict[str, Any] = {"environment": {**recipe.environment, **workflow.environment}}
         if isinstance(workflow, DeclaredWorkflow):
             content["command"] = workflow.command_template
         if trial is not None:
             content["driven"] = trial.id
-        return digest(
+        text = canonical(
             {
                 **(substitute(content, tokens) if tokens else content),
+                "fields": 0,
                 "kind": workflow.kind,
                 "version": workflow.version,
                 "inputs": sorted(identity for identity, _ in recipe.upstream.values()),
                 "files": sorted(inputs.values()),  # so that a path missed in a field costs a run, not a stale result
             }
         )
+        before, mark, after = text.rpartition('"fields":0')
+        return tokens, before + mark[:-1], after
 
     def _batch(self, workflow: Workflow, fields: Mapping[str, Any]) -> str:
         """Return what tasks that can share one process have in common, as a digest."""
@@ -264,11 +283,21 @@ def blame(error: BaseException) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
-def _problems(task: Task) -> Iterator[tuple[KeyPath, str]]:
+def _are_words(argv: Sequence[Any]) -> bool:
+    try:
+        return "\0" not in "".join(argv)
+    except TypeError:
+        return False
+
+
+def _problems(kind: type[Workflow], task: Task) -> Iterator[tuple[KeyPath, str]]:
     """Yield what is wrong with the words and the folder that a class makes of its fields."""
-    for word in task.argv or ():
-        if not isinstance(word, str) or "\0" in word:
-            yield (), f"a command is words of text without NUL, got {shown(word)}"
+    if task.argv and not _are_words(task.argv):
+        for word in task.argv:
+            if not isinstance(word, str) or "\0" in word:
+                yield (), f"a command is words of text without NUL, got {shown(word)}"
+    if kind.folder is Workflow.folder:
+        return
     if not isinstance(task.folder, str) or path_problem(task.folder, "folder") or task.folder.startswith("."):
         yield (), f"{task.kind}.folder returned {shown(task.folder)}, which is no folder inside the store"
     elif task.folder.split("/")[0] in RESERVED_KINDS:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from socm_like.batch import Key, batch_detail, leader_of, of_member
 from socm_like.executors.base import Attempt, Executor, Launch
@@ -14,7 +15,7 @@ from socm_like.identity import FileDigests, digest_cache
 from socm_like.journal import Event, Journal, Record, TaskState
 from socm_like.ledger import Ledger, Outcome, Watcher
 from socm_like.neighbours import Neighbours
-from socm_like.outcome import Place, changed_input, conclude, find_result, is_to_be_tried_again, wishes
+from socm_like.outcome import Place, changed_input, conclude, find_result, is_to_be_tried_again
 from socm_like.plan import Plan
 from socm_like.registry import Registry
 from socm_like.requests import read_requests
@@ -60,8 +61,6 @@ class Runner:
         """The attempt that is a shared process -> the tasks it does."""
         self._same: dict[str, list[str]] = {}
         """Identity in flight, or of an open search -> further tasks that want the same result."""
-        self._renewed: set[str] = set()
-        """Identities that a fresh attempt has computed: nobody else's fresh attempt need do it again."""
         self._elsewhere: dict[str, None] = {}
         """Tasks that wait for another run, which computes the same."""
         self._searches = Searches(self.plan, self.run, self._digests)
@@ -69,10 +68,9 @@ class Runner:
         """Task in flight that is to be ended -> what it ends as, and why."""
         self._failures: Counter[str] = Counter()
         self._executor: Executor | None = None
-        self._registry: Registry | None = None
+        self._kinds = cache(self.open_registry)
         self._cancelling = False
         self._workplace = Workplace(self.plan, self.run)
-        self._neighbours = Neighbours(self.run, self.lock.holder)
         self._looked_at_requests = 0.0
         self._is_time_to_look = False
 
@@ -91,6 +89,8 @@ class Runner:
             if cancel:
                 self._cancel(cancel, "cancelled on request")
                 self._cancelling = True
+            self._ledger.write()  # a neighbour reads there what this run will try again
+            self._neighbours = Neighbours(self.run, self.lock.take_turn())
             while True:
                 self._look_around()
                 self._drive_searches()
@@ -125,9 +125,9 @@ class Runner:
                 self._in_flight.add(task.name)
                 self._same.setdefault(task.id, [])
             elif revive and is_to_be_tried_again(task, self.records, retry, self.plan.store):
-                self._again(task.name, fresh=self._is_fresh(task))
-            elif record.state is TaskState.DONE and self._is_fresh(task):
-                self._renewed.add(task.id)
+                self._ledger.begin_again(task.name, fresh=self._ledger.is_fresh(task))
+            elif record.state is TaskState.DONE and self._ledger.is_fresh(task):
+                self._ledger.renewed.add(task.id)
         for task in self.tasks.values():
             parents = [self.records[parent] for parent in task.dependencies]
             missing = self._frontier.count_missing(task, self.records)
@@ -140,34 +140,21 @@ class Runner:
             for event in self._engine().recover(list(open_attempts)):
                 self._observe(event)
 
-    def _again(self, name: str, *, fresh: bool = False, alone: bool = False) -> None:
-        """Begin a new attempt at a task; what it is to be like stays on record."""
-        detail = {**({"fresh": True} if fresh else {}), **({"alone": True} if alone else {})}
-        self._ledger.note(name, TaskState.PLANNED, next_attempt=True, **detail)
-
-    def _is_fresh(self, task: Task) -> bool:
-        """Whether the present attempt at a task does without earlier results: of a trial, its search decides."""
-        return wishes(self.records[task.trial_of or task.name], "fresh")
-
     def _begin_anew(self) -> None:
-        """Begin a fresh attempt at every task that does not run; searches forget their trials, none of which goes on."""
-        if any(task.search is not None for task in self.plan.tasks):
-            self._take_up(set(), revive=False)
-            stale = {task.name for task in self.tasks.values() if task.trial_of or task.search is not None}
-            self._end([name for name in stale if name in self._in_flight], TaskState.CANCELLED, "computed anew")
-            while stale & self._in_flight:
-                for event in self._engine().poll(POLL):
-                    self._observe(event)
-            for found in (self._in_flight, self._batches, self._same):
-                found.clear()
+        """Begin a fresh attempt at every task, and the searches from nothing; what still runs is ended first."""
+        self._take_up(set(), revive=False)
+        self._end(list(self._in_flight), TaskState.CANCELLED, "computed anew")
+        while self._in_flight:
+            for event in self._engine().poll(POLL):
+                self._observe(event)
+        self._same.clear()
+        self._ledger.renewed.clear()
         for task in self.plan.tasks:
-            if self.records[task.name].state not in (TaskState.QUEUED, TaskState.RUNNING):
-                self._again(task.name, fresh=True)
+            self._ledger.begin_again(task.name, fresh=True)
         self._ledger.write(commit=True)  # before anything is removed
         forget_trials(self.run, self.plan.tasks)
-        for name in [name for name, task in self.tasks.items() if task.trial_of]:
-            self._ledger.set_aside(name)
-            del self.tasks[name]
+        self.tasks = {task.name: task for task in self.plan.tasks}
+        self._ledger.set_aside(self.tasks)
         self._frontier = Frontier(self.plan.tasks)
 
     # launching
@@ -212,7 +199,7 @@ class Runner:
             return False
         if task.id in self._same and not self._searches.is_over(name):
             self._same[task.id].append(name)
-        elif self._may_be_cached(task) and find_result(task, self.plan.store) is not None:
+        elif self._ledger.takes_results(task) and find_result(task, self.plan.store) is not None:
             self._finish(name, TaskState.CACHED)
         elif problem := changed_input(task, self._digests):
             self._finish(name, TaskState.INVALID, problem)
@@ -230,16 +217,13 @@ class Runner:
             return True
         return False
 
-    def _may_be_cached(self, task: Task) -> bool:
-        return task.id in self._renewed or not self._is_fresh(task)
-
     def _prepare_all(self, name: str) -> list[Launch]:
         """Return the launch of a task; where it can share a process, those of all ready tasks that can share it."""
         task = self.tasks[name]
-        if not task.batch or wishes(self.records[name], "alone"):
+        if not task.batch or self.records[name].wishes("alone"):
             return [self._prepare(Batch.of(task))]
         others = self._frontier.take(task.batch, self._is_to_be_launched)
-        alone = [other for other in others if wishes(self.records[other], "alone")]
+        alone = [other for other in others if self.records[other].wishes("alone")]
         together = [task, *(self.tasks[other] for other in others if other not in alone)]
         limit = self.plan.execution.batch_size
         found = batches(together, self._kinds(), self.plan.machine, limit) + [Batch.of(self.tasks[n]) for n in alone]
@@ -258,11 +242,6 @@ class Runner:
             self._ledger.note(name, TaskState.QUEUED, **detail)
         return launch
 
-    def _kinds(self) -> Registry:
-        if self._registry is None:
-            self._registry = self.open_registry()
-        return self._registry
-
     def _engine(self) -> Executor:
         if self._executor is None:
             self._executor = self.open_executor()
@@ -280,7 +259,7 @@ class Runner:
             del self._batches[event.task, event.attempt]
         for name in members:
             record, task = self.records[name], self.tasks[name]
-            told = of_member(event, (name, record.attempt), record, self.run.partial(task.folder))
+            told = of_member(event, name, record, self.run.partial(task.folder), f"{self.plan.store}/{task.folder}")
             self._take_in(told, alone=event.state not in (TaskState.LOST, TaskState.NODE_FAIL))
 
     def _take_in(self, event: Event, *, alone: bool = False) -> None:
@@ -293,15 +272,16 @@ class Runner:
                 self._ledger.record(event)
             return
         task = self.tasks[event.task]
-        place = Place(self.run.partial(task.folder), self.plan.store, self._is_fresh(task))
+        place = Place(self.run.partial(task.folder), self.plan.store, self._ledger.is_fresh(task))
         event = conclude(task, self._as_asked(event), record.started, place, self._digests)
         self._in_flight.discard(task.name)
         if place.replaces and event.state is TaskState.DONE:
-            self._renewed.add(task.id)
+            self._ledger.renewed.add(task.id)
         is_bystander = event.state is TaskState.CANCELLED and task.name not in self._endings
-        if is_bystander or self._deserves_another_try(event):  # nobody in this session wanted it to end
+        is_suspect = alone and event.state is TaskState.LOST
+        if is_bystander or is_suspect or self._deserves_another_try(event):  # nobody in this session wanted it to end
             self._ledger.record(event)
-            self._again(task.name, fresh=place.replaces, alone=alone and event.state is TaskState.LOST)
+            self._ledger.begin_again(task.name, fresh=place.replaces, alone=is_suspect or record.wishes("alone"))
             self._frontier.push(task.name)
         else:
             self._ledger.record(event)
@@ -316,22 +296,16 @@ class Runner:
 
     def _as_asked(self, event: Event) -> Event:
         """Return the end of a task as the end that was asked for, where it was cancelled."""
-        if event.state is not TaskState.CANCELLED or event.task not in self._endings:
+        if event.state not in (TaskState.CANCELLED, TaskState.LOST) or event.task not in self._endings:
             return event
         state, reason = self._endings[event.task]
         return replace(event, state=state, detail={**event.detail, "reason": reason})
 
     def _deserves_another_try(self, event: Event) -> bool:
-        if event.state.is_success or self._cancelling:
+        if event.state.is_success or self._cancelling or event.task in self._endings:
             return False
-        execution = self.plan.execution
-        limit = {
-            TaskState.FAILED: execution.retries,
-            TaskState.LOST: execution.lost_retries,
-            TaskState.NODE_FAIL: execution.lost_retries,
-        }.get(event.state, 0)
         self._failures[event.task] += 1
-        return self._failures[event.task] <= limit
+        return self._failures[event.task] <= self.plan.execution.retries_after(event.state)
 
     def _finish(self, name: str, state: TaskState, reason: str | None = None) -> None:
         """Give a task that does not run its final state."""
@@ -379,8 +353,8 @@ class Runner:
         """Take in a task that a search has just asked for."""
         self.tasks[task.name] = task
         self._frontier.add(task)
-        if self._ledger.begin(task.name) or self._is_fresh(task):
-            self._again(task.name, fresh=self._is_fresh(task))
+        if self._ledger.begin(task.name) or self._ledger.is_fresh(task):
+            self._ledger.begin_again(task.name, fresh=self._ledger.is_fresh(task))
         self._frontier.push(task.name)
 
     # requests and interrupts
@@ -400,7 +374,8 @@ class Runner:
 
     def _cancel(self, asked: Sequence[str], reason: str) -> None:
         """End tasks, and with a search the trials it has asked for."""
-        names = [*asked, *(task.name for task in self.tasks.values() if task.trial_of in asked)]
+        wanted = set(asked)
+        names = [*asked, *(task.name for task in self.tasks.values() if task.trial_of in wanted)]
         self._searches.close(asked)
         self._end([name for name in names if name in self._in_flight], TaskState.CANCELLED, reason)
         for name in names:

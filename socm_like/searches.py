@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from socm_like.errors import SocmError
+from socm_like.contract import read_regular
+from socm_like.errors import SocmError, StoreError
+from socm_like.faults import shown
 from socm_like.identity import FileDigests
 from socm_like.journal import Record, TaskState, store_errors
 from socm_like.labels import cut
 from socm_like.outcome import find_result
 from socm_like.plan import Plan, task_data, task_of
-from socm_like.recipe import TaskMaker, recipe_of
+from socm_like.recipe import TaskMaker, blame, recipe_of
 from socm_like.registry import Registry
 from socm_like.store import RunDirectory, write_atomically
 from socm_like.task import Task
@@ -24,6 +30,12 @@ from socm_like.workflow import STEPS, History, Trial, Workflow
 
 TRIALS = "trials.json"
 """In the directory of a search: all its trials, written before its own work begins."""
+MOST = 10_000
+"""Trials that a search may ask for at once; an endless generator is found out by it."""
+PATIENCE = 100
+"""Trials in a row that a search had asked for before; after so many it will not ask for anything new."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class SearchError(SocmError):
@@ -53,6 +65,9 @@ class Search:
         self._workflows: dict[str, Workflow] = {}
         self._asked: dict[str, None] = {}
         """Names of the parameters it has set."""
+        self._known = {trial.id for trial in self.trials}
+        self._repeated = 0
+        """How many of the trials asked for last had been asked for before."""
         self.directory = Path(self.run.partial(self.task.folder))
         with store_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -60,12 +75,13 @@ class Search:
     def more(self, records: Mapping[str, Record]) -> list[Task]:
         """Return the further trials that the search asks for, each written down first. Raises SearchError."""
         self.is_due = False
-        history = self.history(records)
-        try:
-            wanted = list(self._workflow.extend(history))
+        with self._blaming("extend"):
+            wanted = list(islice(self._workflow.extend(self.history(records)), MOST + 1))
+            if len(wanted) > MOST:
+                raise ValueError(f"it asks for more than {MOST} trials at once")
             made = [self._trial(len(self.trials) + index, workflow) for index, workflow in enumerate(wanted)]
-        except Exception as error:  # whatever a kind raises ends its search, and nothing else
-            raise SearchError(f"{self.task.kind}.extend: {type(error).__name__}: {error}") from error
+            for task in made:
+                self._count_repeats(task)
         if made:
             self._write_down(made)
             self.trials.extend(made)
@@ -75,11 +91,29 @@ class Search:
         """Return the trials that are not worth going on with. Raises SearchError."""
         if not any(records[trial.name].state is TaskState.RUNNING for trial in self.trials):
             return []
-        try:
-            indexes = self._workflow.stops(self.history(records))
+        with self._blaming("stops"):
+            indexes = list(islice(self._workflow.stops(self.history(records)), len(self.trials) + 1))
+            for index in indexes:
+                if type(index) is not int or not 0 <= index < len(self.trials):
+                    raise ValueError(f"{shown(index)} is no index of its {len(self.trials)} trials")
             return [self.trials[index].name for index in indexes]
-        except Exception as error:
-            raise SearchError(f"{self.task.kind}.stops: {type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def _blaming(self, method: str) -> Iterator[None]:
+        """Turn whatever a kind raises into a SearchError: it ends its search, and nothing else."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:  # not the kind's fault, and it can be mended
+                remedy = "make room or fix the permissions, then submit again"
+                raise StoreError(f"{error.filename or self.directory}: {error.strerror}; {remedy}") from error
+            raise SearchError(f"{self.task.kind}.{method}: {blame(error)}") from error
+
+    def _count_repeats(self, task: Task) -> None:
+        self._repeated = self._repeated + 1 if task.id in self._known else 0
+        self._known.add(task.id)
+        if self._repeated == PATIENCE:
+            raise ValueError(f"its last {PATIENCE} trials had all been asked for before, so it would never end")
 
     def finish(self, records: Mapping[str, Record]) -> None:
         """Leave the table of all trials for the work that ends the search."""
@@ -109,10 +143,11 @@ class Search:
             self._workflows[task.name] = self.registry[task.kind].model_validate(task.fields)
         result = find_result(task, self.plan.store) if record.state.is_success else None
         folder = self.plan.store / task.folder
+        is_withdrawn = record.state is TaskState.CANCELLED  # it alone: nobody is asked anything when the run is ended
         return Trial(
             task=task.name,
             workflow=self._workflows[task.name],
-            state=record.state,
+            state=TaskState.FAILED if is_withdrawn else record.state,
             metrics={} if result is None else result["metrics"],
             steps=tuple(_steps(folder if result is not None else Path(self.run.partial(task.folder)))),
             folder=None if result is None else folder,
@@ -125,6 +160,8 @@ class Search:
         return workflow
 
     def _trial(self, number: int, workflow: Workflow) -> Task:
+        if not isinstance(workflow, Workflow) or workflow.kind not in self.registry:
+            raise ValueError(f"{shown(workflow)} is no workflow of a registered kind; return what history.make gave")
         inner = self.task.name.removeprefix(self.task.workflow)[1:-1]
         label = ",".join(part for part in (inner, f"{self.task.workflow}={number}") if part)
         name = f"{self._recipe.workflow}[{cut(label)}]"
@@ -185,9 +222,10 @@ class Searches:
         if name in self._open:
             self._open[name].is_due = True
 
-    def close(self) -> None:
-        """Let no search ask for anything more."""
-        self._open.clear()
+    def close(self, names: Iterable[str] | None = None) -> None:
+        """Let these searches ask for nothing more, or all of them."""
+        for name in list(self._open) if names is None else names:
+            self._open.pop(name, None)
 
     def ask(self, records: Mapping[str, Record], *, whom_to_stop: bool) -> Iterator[Wish]:
         """Yield what the searches ask for: those to which something happened, and of all whom to stop, if wanted."""
@@ -214,7 +252,11 @@ def written_trials(run: RunDirectory) -> list[Task]:
 
     Raises StoreError when the file is damaged.
     """
-    trials = [task_of(data) for data in run.read_trials()]
+    try:
+        trials = [task_of(data) for data in run.read_trials()]
+    except (LookupError, TypeError, ValueError) as error:
+        problem = f"damaged ({type(error).__name__}: {error})"
+        raise StoreError(f"{run.trials}: {problem}; move it away, and the searches start anew") from error
     with store_errors(run.trials):
         try:
             with run.trials.open("rb+") as file:
@@ -224,17 +266,26 @@ def written_trials(run: RunDirectory) -> list[Task]:
     return trials
 
 
+def forget_trials(run: RunDirectory, tasks: Iterable[Task]) -> None:
+    """Let the searches among these tasks begin anew: what they asked for is taken off the list, their files go."""
+    with store_errors(run.trials):
+        run.trials.unlink(missing_ok=True)
+    for task in tasks:
+        if task.search is not None:
+            shutil.rmtree(run.partial(task.folder), ignore_errors=True)
+
+
 def _steps(folder: Path) -> Iterator[tuple[int, float]]:
     """Yield what a task has reported so far; a line that is just being written is left for later."""
     try:
-        lines = (folder / STEPS).read_text(encoding="utf-8", errors="replace").splitlines()
+        text = read_regular(str(folder / STEPS)).decode(errors="replace")
     except OSError:
         return
-    for line in lines:
+    for line in text.splitlines():
         try:
             found = json.loads(line)
             step, value = found["step"], found["value"]
-        except (ValueError, KeyError, TypeError):
+            if type(step) is int and type(value) in (int, float):
+                yield step, float(value)
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             continue
-        if isinstance(step, int) and isinstance(value, int | float):
-            yield step, float(value)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from socm_like.fields import Bytes, Duration, Model
+from socm_like.journal import TaskState
 
 
 class Settings(Model):
@@ -36,3 +37,9 @@ class Execution(Model):
     """New attempts after ``lost`` or ``node_fail``."""
     grace: Duration = Field(default="10 s", validate_default=True)
     """Time between SIGTERM and SIGKILL."""
+
+    def retries_after(self, state: TaskState) -> int:
+        """Return how often a task that ended so is tried again by itself."""
+        if state is TaskState.FAILED:
+            return self.retries
+        return self.lost_retries if state in (TaskState.LOST, TaskState.NODE_FAIL) else 0

@@ -340,8 +340,8 @@ def _catch_up(run: RunDirectory, plan: Sequence[Mapping[str, Any]], records: dic
         for name in members[event.task, event.attempt]:
             record, entry = records[name], entries[name]
             is_shared = leader_of(record) is not None
-            partial = run.partial(entry["folder"])
-            told = of_member(event, (name, record.attempt), record, partial) if is_shared else event
+            places = run.partial(entry["folder"]), f"{run.store}/{entry['folder']}"
+            told = of_member(event, name, record, *places) if is_shared else event
             news.append(_judged(told, entry, run))
     replay(news, records)
     return news
@@ -359,7 +359,7 @@ def _judged(event: Event, task: Mapping[str, Any], run: RunDirectory) -> Event:
 
 def _broken_contract(task: Mapping[str, Any], run: RunDirectory) -> str:
     """Return what the runner will find wrong when it takes the attempt up again, or an empty string."""
-    if (run.store / task["folder"] / RESULT).exists():  # concluded already
+    partial = run.partial(task["folder"])
+    if (run.store / task["folder"] / RESULT).exists() and not Path(partial).exists():  # concluded already
         return ""
-    runs_python = task["argv"] is None
-    return broken_contract(run.partial(task["folder"]), task["outputs"], task["metrics"], runs_python=runs_python)[0]
+    return broken_contract(partial, task["outputs"], task["metrics"], runs_python=task["argv"] is None)[0]

@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -202,14 +202,14 @@ class Holder:
     """What :func:`process_started` returned for it: a reused pid differs."""
     token: str = ""
     """Made up for one lock: no other lock, of this process or another, has it."""
-    since: int = 0
-    """When the lock was taken, nanoseconds since the epoch by the clock of its host."""
+    since: int = field(default=0, compare=False)
+    """When its holder began to work, nanoseconds since the epoch by the clock of its host; 0: it prepares yet."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
     def is_before(self, other: Holder) -> bool:
-        """Whether this lock was taken before the other; any two processes agree on it."""
+        """Whether this one began to work before the other; any two processes agree on it."""
         return (self.since, self.token) < (other.since, other.token)
 
     @property
@@ -259,7 +259,8 @@ def _read_lock(path: Path) -> Holder | None:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise StoreError(f"{path}: damaged lock; if nothing works on this run, remove the file") from error
-    if type(holder.pid) is not int or not all(isinstance(t, str) for t in (holder.host, holder.started, holder.token)):
+    are_texts = all(isinstance(text, str) for text in (holder.host, holder.started, holder.token))
+    if not (are_texts and type(holder.pid) is int and type(holder.since) is int):
         raise StoreError(f"{path}: damaged lock; if nothing works on this run, remove the file")
     return holder
 
@@ -285,8 +286,7 @@ class RunLock:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        started, now = process_started(os.getpid()) or "", time.time_ns()
-        self._holder = Holder(socket.gethostname(), os.getpid(), started, uuid4().hex, now)
+        self._holder = Holder(socket.gethostname(), os.getpid(), process_started(os.getpid()) or "", uuid4().hex)
         self._last_sign = 0.0
         self._now = 0.0
 
@@ -303,6 +303,13 @@ class RunLock:
         dead = self._take(self._run.lock)
         self._last_sign = time.monotonic()
         return dead
+
+    def take_turn(self) -> Holder:
+        """Note on the lock that this process begins to work now, and return it; raises what :meth:`sign` raises."""
+        self._check()
+        self._holder = replace(self._holder, since=time.time_ns())
+        self._replace(self._run.lock)
+        return self._holder
 
     def release(self) -> None:
         """Give the run back; works on a full disk. A lock that another process has taken over stays."""
@@ -329,14 +336,18 @@ class RunLock:
         now = time.monotonic()
         if now - self._last_sign < HEARTBEAT:
             return
+        self._check()
+        with store_errors(self._run.lock):
+            os.utime(self._run.lock)
+        self._last_sign = now
+
+    def _check(self) -> None:
+        """Make sure that the lock still names this process."""
         holder = _read_lock(self._run.lock)
         if holder is None:
             raise StoreError(f"{self._run.lock}: somebody removed the lock; submit again to go on")
         if holder != self._holder:
             raise RunHeldError(f"{self._run.name} was taken over by {holder}, which saw no sign of this process")
-        with store_errors(self._run.lock):
-            os.utime(self._run.lock)
-        self._last_sign = now
 
     def _take(self, path: Path) -> Holder | None:
         """Make a lock name this process; return the dead holder that it named before, if any."""

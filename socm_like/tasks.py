@@ -17,6 +17,7 @@ from socm_like.pairing import Instance
 from socm_like.recipe import TaskMaker
 from socm_like.references import OutputReference, output_references
 from socm_like.resources import Machine
+from socm_like.shared_sweeps import NO_GROUPS
 from socm_like.sweeps import Sweeps
 from socm_like.task import Task
 from socm_like.unfold import Known, Table, TableError, table_defaults
@@ -63,6 +64,8 @@ class _Resolution:
         self._collect_expected()
         for name in _in_order(self.campaign.upstream):
             variations = self.sweeps.of(name)
+            if variations is None:
+                self._check(name)
             found = () if variations is None or name in self.campaign.driven else self._unfold(name, variations)
             self.known.add(name, list(found))
         self.sweeps.check_groups()
@@ -81,6 +84,16 @@ class _Resolution:
         """Yield the tasks of one workflow; at the first one that is wrong, its faults are noted, and that is all."""
         try:
             yield from Table(self.known, self.campaign.entries[name], variations).unfold()
+        except TableError as error:
+            for key, of, message in error.problems:
+                self._fault(key, of, message)
+
+    def _check(self, name: str) -> None:
+        """Note what is wrong with a table besides its sweeps."""
+        entry = self.campaign.entries[name]
+        variations = Variations(entry, self.campaign.registry[entry.kind], NO_GROUPS)
+        try:
+            Table(self.known, entry, variations).check()
         except TableError as error:
             for key, of, message in error.problems:
                 self._fault(key, of, message)

@@ -28,7 +28,7 @@ def trial_workflow(recipe: Recipe, maker: TaskMaker, parameters: Mapping[str, An
             raise ValueError(f"{recipe.workflow}: {reads.problem(name)}")
         found, _, problems = resolved(kind, place[0], value, recipe.folder)
         if problems:
-            raise ValueError(f"{name}: {problems[0][1]}")
+            raise ValueError(f"{name}: {problems[0]}")
         places.append((place, found))
     values = {**recipe.values, **changed(recipe.values, places)}
     try:

@@ -146,7 +146,7 @@ class Workflow(Model):
 
     def estimate(self, context: EstimateContext) -> Resources:  # noqa: ARG002 - for subclasses
         """Return what the task needs before anything has been measured."""
-        return Resources()
+        return _NOTHING_ASKED
 
     def expand(self) -> Sequence[Self]:
         """Return the workflows this one stands for, one per task."""
@@ -225,6 +225,7 @@ class Workflow(Model):
         return {**self.model_dump(mode="json", include=set(self.own_field_names())), **self.parameters}
 
 
+_NOTHING_ASKED = Resources()
 _NOT_FIELDS = frozenset(name for name in vars(Workflow) if name not in Workflow.model_fields)
 
 
@@ -242,26 +243,32 @@ def fill(words: Sequence[str], values: Mapping[str, Any]) -> tuple[str, ...]:
     Raises ValueError naming every placeholder that nobody fills.
     """
     filled: list[str] = []
-    for word in words:
-        if "{" not in word:
-            filled.append(word)
-            continue
-        parts = _parts(word)
-        names = parts[1::2]
-        if not all(name in values for name in names):
-            missing = ", ".join(f"{{{name}}}" for name in placeholders(words) if name not in values)
-            known = ", ".join(sorted(values)) or "none"
-            raise ValueError(f"nothing fills {missing}; set it under parameters, or use one of: {known}")
-        if len(parts) == 3 and not parts[0] and not parts[2] and isinstance(values[names[0]], list | tuple):
-            filled.extend(_text(item) for item in values[names[0]])
-        else:
-            texts = list(parts)
-            texts[1::2] = [_text(values[name]) for name in names]
-            filled.append("".join(texts))
+    try:
+        for parts in _parsed(tuple(words)):
+            if len(parts) == 1:
+                filled.append(parts[0])
+            elif len(parts) == 3 and not parts[0] and not parts[2]:
+                value = values[parts[1]]
+                if isinstance(value, list | tuple):
+                    filled.extend(map(_text, value))
+                else:
+                    filled.append(_text(value))
+            else:
+                texts = list(parts)
+                texts[1::2] = [_text(values[name]) for name in parts[1::2]]
+                filled.append("".join(texts))
+    except KeyError as error:
+        missing = ", ".join(f"{{{name}}}" for name in placeholders(words) if name not in values)
+        known = ", ".join(sorted(values)) or "none"
+        raise ValueError(f"nothing fills {missing}; set it under parameters, or use one of: {known}") from error
     return tuple(filled)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
+def _parsed(words: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(map(_parts, words))
+
+
 def _parts(word: str) -> tuple[str, ...]:
     """Return the text of a word around its placeholders, and their names: text, name, text, name, ..., text."""
     parts, position = [""], 0
@@ -282,6 +289,8 @@ def placeholders(words: Sequence[str]) -> list[str]:
 
 
 def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):

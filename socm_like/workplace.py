@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from os.path import basename
 from pathlib import Path
 
-from socm_like.batch import MEMBERS, members_text
 from socm_like.executors.base import Attempt, Launch
 from socm_like.journal import store_errors
 from socm_like.outcome import prepare
@@ -33,19 +32,16 @@ class Workplace:
         """
         leader = batch.tasks[0]
         out, err = (self._run.log(leader.workflow, leader.name, attempts[leader.name], end) for end in ("out", "err"))
-        partials = []
-        for task in batch.tasks:
-            partial = self._run.partial(task.folder)
+        partials = [self._run.partial(task.folder) for task in batch.tasks]
+        for task, partial in zip(batch.tasks, partials, strict=True):
             self._make(partial[: partial.rindex("/")])
             self._make(str(self._run.log(task.workflow, task.name, 1, "out").parent))
-            prepare(task, partial, self._plan.plugins)
-            partials.append(partial)
+            prepare(task, partial, self._plan.plugins, partials if task is leader and len(partials) > 1 else ())
             if task is not leader:
                 for shared in (out, err):
                     _link(self._run.log(task.workflow, task.name, attempts[task.name], shared.suffix[1:]), shared)
-        if len(partials) > 1:
-            with store_errors(partials[0]):
-                Path(partials[0], MEMBERS).write_text(members_text(partials), encoding="utf-8")
+        if leader.batch:
+            _unlink(out, err)
         return Launch(
             attempt=Attempt(leader.name, attempts[leader.name]),
             argv=leader.argv,
@@ -65,9 +61,16 @@ class Workplace:
             self._folders.add(folder)
 
 
+def _unlink(*logs: Path) -> None:
+    """Make way for logs: a link that an earlier journal's attempt left would lead into the log of another task."""
+    for log in logs:
+        with store_errors(log):
+            log.unlink(missing_ok=True)
+
+
 def _link(log: Path, shared: Path) -> None:
     """Let the log of a task be that of the process it shares."""
+    _unlink(log)
     with store_errors(log):
-        log.unlink(missing_ok=True)
         target = basename(shared) if log.parent == shared.parent else os.path.relpath(shared, log.parent)
         os.symlink(target, log)

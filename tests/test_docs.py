@@ -95,7 +95,9 @@ def test_campaign_file_page_shows_campaigns_without_faults(tmp_path: Path) -> No
 
 
 def test_kinds_of_the_workflows_page_run(tmp_path: Path) -> None:
-    custom, summing, squaring = (block.text for block in blocks(ROOT / "docs/workflows.rst") if block.language == "python")
+    custom, summing, squaring = (
+        block.text for block in blocks(ROOT / "docs/workflows.rst") if block.language == "python"
+    )
     declared = next(block.text for block in blocks(ROOT / "docs/workflows.rst") if "[kind." in block.text)
     (tmp_path / "custom.py").write_text(custom)
     (tmp_path / "summing.py").write_text(summing)
@@ -123,7 +125,9 @@ environment = {{ PATH = "{tmp_path}:/usr/bin:/bin" }}
     answer = shell(tmp_path, "campaign submit")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert shell(tmp_path, "campaign logs my-custom --out").stdout == "--param x --threshold 0.5\n"
-    squares = [row["metrics"] for row in json.loads(shell(tmp_path, "campaign results --workflow square --json").stdout)]
+    squares = [
+        row["metrics"] for row in json.loads(shell(tmp_path, "campaign results --workflow square --json").stdout)
+    ]
     assert squares == [{"square": 2.25}, {"square": 4.0}, {"square": 9.0}]
     assert '"sum": 6.5' in shell(tmp_path, "campaign results --json").stdout
 

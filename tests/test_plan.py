@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socm_like.campaign import load_campaign
-from socm_like.settings import Execution
 from socm_like.errors import CampaignError, StoreError
 from socm_like.identity import FileDigests
 from socm_like.plan import Plan, critical_path, make_plan, read_plan, runtime_of, upward_ranks
 from socm_like.resources import Machine, Resources
+from socm_like.settings import Execution
 from socm_like.task import Task
 
 MACHINE = Machine(name="small", cores=(0, 2, 4, 6), memory=8 * 2**30, gpus=("0", "1"))
@@ -189,11 +189,18 @@ def test_the_json_of_a_plan_has_seconds_and_bytes_and_a_task_per_line() -> None:
         "settings": ["a=1"],
         "store": "/f/runs",
         "deadline": 3600.0,
-        "machine": {"name": "small", "cores": [0, 2, 4, 6], "memory": 8 * 2**30, "gpus": ["0", "1"]},
+        "machine": {
+            "name": "small",
+            "cores": [0, 2, 4, 6],
+            "memory": 8 * 2**30,
+            "gpus": ["0", "1"],
+            "gpu_memory": None,
+        },
         "execution": {
             "executor": "local",
             "cores": None,
             "memory": None,
+            "batch_size": 1024,
             "retries": 0,
             "lost_retries": 2,
             "grace": 10.0,

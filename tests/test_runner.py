@@ -311,7 +311,8 @@ def test_faults_exit_with_2_and_write_nothing(tmp_path: Path) -> None:
     answer = campaign(tmp_path, "submit", text='[campaign]\nname = "x"\n[campaign.a]\nkind = "comand"\n')
     assert answer.returncode == 2
     assert answer.stderr == (
-        "campaign.toml:4: campaign.a: unknown kind 'comand'; known kinds: command, fit, optimize; did you mean 'command'?\n"
+        "campaign.toml:4: campaign.a: unknown kind 'comand'; known kinds: command, fit, optimize; "
+        "did you mean 'command'?\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["campaign.toml"]
 

@@ -7,12 +7,13 @@ import csv
 import json
 import sys
 from collections import defaultdict
+from pathlib import Path
 from statistics import mean
 
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 - after the choice of a backend
+import matplotlib.pyplot as plt
 
 CRITICAL = 2.269185  # Onsager (1944), Phys. Rev. 65, 117: 2 / ln(1 + sqrt 2)
 
@@ -20,13 +21,12 @@ CRITICAL = 2.269185  # Onsager (1944), Phys. Rev. 65, 117: 2 / ln(1 + sqrt 2)
 def main(paths: list[str]) -> None:
     cells = defaultdict(list)
     for path in paths:
-        with open(path, encoding="utf-8") as file:
-            result = json.load(file)
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
         where = (result["parameters"]["temperature"], result["parameters"]["field"])
         cells[where].append(result["metrics"]["magnetisation"])
     temperatures = sorted({temperature for temperature, _ in cells})
     fields = sorted({field for _, field in cells})
-    with open("magnetisation.csv", "w", encoding="utf-8", newline="") as file:
+    with Path("magnetisation.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["temperature", "field", "magnetisation", "replicates"])
         table.writerows([*where, mean(values), len(values)] for where, values in sorted(cells.items()))

@@ -5,6 +5,7 @@ Checkerboard Metropolis sweeps; the first third is left out of the means. Writes
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -36,5 +37,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     for name, kind in (("size", int), ("temperature", float), ("field", float), ("sweeps", int), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, required=True)
-    with open("metrics.json", "w", encoding="utf-8") as file:
-        json.dump(simulate(**vars(parser.parse_args())), file)
+    Path("metrics.json").write_text(json.dumps(simulate(**vars(parser.parse_args()))), encoding="utf-8")

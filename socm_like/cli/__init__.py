@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "artifacts": "List what tasks left, remove what is old, link TensorBoard files.",
     "graph": "Draw the dependency graph.",
     "kinds": "List kinds of workflows, or describe one.",
+    "machines": "List machines, or describe one.",
     "completion": "Print the shell code that completes commands.",
 }
 

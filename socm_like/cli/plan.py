@@ -44,6 +44,8 @@ def command(file: Path, settings: tuple[str, ...], store: Path | None, as_json: 
         click.echo(table(("task", "kind", "cores", "memory", "gpus", "time", "needs", ""), rows))
     else:
         click.echo(table(("workflow", "kind", "tasks", "cores", "memory", "gpus", "time"), _workflow_rows(ordered)))
+    if plan.notes:
+        click.echo("\n" + "\n".join(plan.notes))
     click.echo()
     _tell_times(plan)
 
@@ -108,6 +110,7 @@ def _data(plan: Plan) -> dict[str, Any]:
         "critical_path": [task.name for task in path],
         "critical_path_seconds": sum(runtime_of(task) for task in path),
         "deadline": plan.deadline.total_seconds() if plan.deadline else None,
+        "notes": list(plan.notes),
         "tasks": [
             {
                 "task": task.name,

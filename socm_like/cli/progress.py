@@ -42,6 +42,7 @@ class Progress:
     def begin(self, records: Mapping[str, Record]) -> None:
         """Take over where the records stand."""
         self._states = {name: record.state for name, record in records.items()}
+        self.total = len(records)
         self.counts = Counter(self._states.values())
 
     def saw(self, event: Event, record: Record) -> None:

@@ -38,7 +38,8 @@ def run_session(
         engine = partial(started_executor, plan, session.run)
         kinds = partial(registry_of, plan, session.run)
         runner = Runner(plan, session.run, session.journal, session.lock, engine, kinds, progress)
-        progress.begin(runner.records)
+        known = [name for name, task in runner.tasks.items() if not (fresh and task.trial_of)]
+        progress.begin({name: record for name, record in runner.records.items() if name in known})
         with _interruptible(runner):
             outcome = runner.go(retry, cancel, fresh=fresh)
     _summarise(plan, session.run, outcome, progress)
@@ -75,7 +76,9 @@ def _summarise(plan: Plan, run: RunDirectory, outcome: Outcome, progress: Progre
     else:
         click.echo(f"{run.name}: {total} task{'s'[: total != 1]} in {progress.elapsed}: {counts}")
     failures = [
-        (task, outcome.records[task.name]) for task in plan.tasks if _is_worth_telling(outcome.records[task.name].state)
+        (task, outcome.records[task.name])
+        for task in plan.tasks
+        if not task.trial_of and _is_worth_telling(outcome.records[task.name].state)
     ]
     for task, record in failures[:SHOWN]:
         _tell(run, task.workflow, task.name, record)

@@ -8,10 +8,11 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from socm_like.batch import ERROR, MEMBERS
+from socm_like.batch import ERROR
 from socm_like.contract import RESULT
 from socm_like.errors import SocmError
 from socm_like.journal import TaskState
@@ -37,47 +38,65 @@ def run(directory: Path) -> int:
 
     Otherwise the traceback is on stderr, and ``error.json`` holds the state and the reason.
     """
-    batch = directory / MEMBERS
-    if batch.exists():
-        return _run_batch([Path(path) for path in json.loads(batch.read_bytes())["directories"]])
     with _failing(directory) as attempt:
-        task, workflow = _workflow(directory)
-        _succeed(directory, task, workflow, workflow.run(directory))
-    return attempt.status
+        task = _description(directory)
+        if "batch" not in task:
+            workflow = _workflow(task)
+            _succeed(directory, task, workflow.run(directory), f"{type(workflow).__name__}.run returned")
+            return 0
+    return attempt.status or _run_batch([Path(path) for path in task["batch"]])
 
 
 def _run_batch(directories: Sequence[Path]) -> int:
-    """Run the tasks of a batch; return 0 when each has left a result or a reason of its own."""
+    """Run the tasks of a batch; return 0 when each has left a result or a reason of its own.
+
+    Of a class that yields another number of results than it was given tasks, nobody can tell whose they are: all fail.
+    """
     members: list[tuple[Path, Mapping[str, Any], Workflow]] = []
     for directory in directories:
         with _failing(directory):
-            members.append((directory, *_workflow(directory)))
+            description = _description(directory)
+            members.append((directory, description, _workflow(description)))
     if not members:
         return 0
-    workflows, remaining = [workflow for _, _, workflow in members], iter(members)
-    results = type(workflows[0]).run_batch(workflows, [directory for directory, _, _ in members])
-    for result, (directory, task, workflow) in zip(results, remaining, strict=False):  # in this order: none is skipped
+    workflows = [workflow for _, _, workflow in members]
+    method = f"{type(workflows[0]).__name__}.run_batch"
+    results = iter(type(workflows[0]).run_batch(workflows, [directory for directory, _, _ in members]))
+    found = 0
+    for found, result in enumerate(islice(results, len(members) + 1), start=1):
+        if found > len(members):
+            break
+        directory, task, _ = members[found - 1]
         with _failing(directory):
             if isinstance(result, Exception):
                 raise result
-            _succeed(directory, task, workflow, result)
-    for directory, _, workflow in remaining:
-        _fail(directory, TaskState.FAILED, f"{type(workflow).__name__}.run_batch ended without a word on it")
+            _succeed(directory, task, result, f"{method} yielded")
+    if found != len(members):
+        number = found if found < len(members) else f"more than {len(members)}"
+        why = f"{method} yielded {number} results for {len(members)} tasks; whose they are cannot be told"
+        for directory, _, _ in members:
+            (directory / RESULT).unlink(missing_ok=True)
+            _fail(directory, TaskState.FAILED, why)
     return 0
 
 
-def _workflow(directory: Path) -> tuple[Mapping[str, Any], Workflow]:
-    """Return the description of the task in a directory, and its workflow; what an earlier attempt left goes."""
+def _description(directory: Path) -> dict[str, Any]:
+    """Return what is to be done in a directory; what an earlier attempt said of its end goes."""
     for name in (RESULT, ERROR):
         (directory / name).unlink(missing_ok=True)
-    task = json.loads((directory / "task.json").read_bytes())
+    description: dict[str, Any] = json.loads((directory / "task.json").read_bytes())
+    return description
+
+
+def _workflow(task: Mapping[str, Any]) -> Workflow:
     registry = load_registry(tuple(Path(path) for path in task["plugins"]))
-    return task, registry[task["kind"]].model_validate(task["fields"])
+    return registry[task["kind"]].model_validate(task["fields"])
 
 
-def _succeed(directory: Path, task: Mapping[str, Any], workflow: Workflow, result: object) -> None:
+def _succeed(directory: Path, task: Mapping[str, Any], result: object, source: str) -> None:
+    """Write the result that came from somewhere; raises TypeError where it is none."""
     if not isinstance(result, Result):
-        raise TypeError(f"{type(workflow).__name__}.run returned {type(result).__name__}, not a Result")
+        raise TypeError(f"{source} {type(result).__name__}, not a Result")
     metrics = as_json(result.metrics, "")
     content = {"schema": SCHEMA, "task": task["task"], "kind": task["kind"], "id": task["id"], "metrics": metrics}
     write_atomically(directory / RESULT, json.dumps(content, allow_nan=False) + "\n")

@@ -116,6 +116,11 @@ class Space:
     _derived: tuple[tuple[str, Rule], ...] = field(repr=False)
     _wheres: tuple[Rule, ...] = field(repr=False)
 
+    @property
+    def derived(self) -> frozenset[str]:
+        """The names that are computed from the others."""
+        return frozenset(name for name, _ in self._derived)
+
     def origin(self, name: str) -> KeyPath:
         """Return where in the table a name is defined, for the names of a union the first place."""
         return self._origins[name]
@@ -149,7 +154,7 @@ class Space:
         for conditional in self._conditionals:
             crossed = _with_axes(crossed, conditional, outer)
         counts = [0] * len(self._wheres)
-        derived = {name for name, _ in self._derived}
+        derived = self.derived
         early = [index for index, where in enumerate(self._wheres) if derived.isdisjoint(where.expression.reads)]
         late = [index for index in range(len(counts)) if index not in early]
         sets = list(self._kept(self._counted(crossed), early, counts, outer))
