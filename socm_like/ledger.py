@@ -81,9 +81,11 @@ class Ledger:
         """Whether a result that is there already will do for the present attempt."""
         return task.id in self.renewed or not self.is_fresh(task)
 
-    def begin_again(self, name: str, *, fresh: bool = False, alone: bool = False) -> None:
-        """Begin a new attempt at a task; what it is to be like stays on record."""
-        detail = {**({"fresh": True} if fresh else {}), **({"alone": True} if alone else {})}
+    def begin_again(
+        self, name: str, *, fresh: bool = False, alone: bool = False, more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Begin a new attempt at a task; what it is to be like stays on record: ``more`` is what it asks for."""
+        detail = {**({"fresh": True} if fresh else {}), **({"alone": True} if alone else {}), **(more or {})}
         self.note(name, TaskState.PLANNED, next_attempt=True, **detail)
 
     def note(self, name: str, state: TaskState, *, next_attempt: bool = False, **detail: Any) -> None:

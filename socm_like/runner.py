@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,6 +10,7 @@ from functools import cache
 from socm_like.batch import Key, batch_detail, leader_of, of_member
 from socm_like.executors.base import Attempt, Executor, Launch
 from socm_like.frontier import Frontier
+from socm_like.growth import Retries, request_of
 from socm_like.identity import FileDigests, digest_cache
 from socm_like.journal import Event, Journal, Record, TaskState
 from socm_like.ledger import Ledger, Outcome, Watcher
@@ -66,7 +66,7 @@ class Runner:
         self._searches = Searches(self.plan, self.run, self._digests)
         self._endings: dict[str, tuple[TaskState, str]] = {}
         """Task in flight that is to be ended -> what it ends as, and why."""
-        self._failures: Counter[str] = Counter()
+        self._retries = Retries(self.plan.execution, self.plan.machine)
         self._executor: Executor | None = None
         self._kinds = cache(self.open_registry)
         self._cancelling = False
@@ -125,7 +125,8 @@ class Runner:
                 self._in_flight.add(task.name)
                 self._same.setdefault(task.id, [])
             elif revive and is_to_be_tried_again(task, self.records, retry, self.plan.store):
-                self._ledger.begin_again(task.name, fresh=self._ledger.is_fresh(task))
+                more = self._retries.on_request(task, record)
+                self._ledger.begin_again(task.name, fresh=self._ledger.is_fresh(task), more=more)
             elif record.state is TaskState.DONE and self._ledger.is_fresh(task):
                 self._ledger.renewed.add(task.id)
         for task in self.tasks.values():
@@ -220,13 +221,13 @@ class Runner:
     def _prepare_all(self, name: str) -> list[Launch]:
         """Return the launch of a task; where it can share a process, those of all ready tasks that can share it."""
         task = self.tasks[name]
-        if not task.batch or self.records[name].wishes("alone"):
-            return [self._prepare(Batch.of(task))]
-        others = self._frontier.take(task.batch, self._is_to_be_launched)
-        alone = [other for other in others if self.records[other].wishes("alone")]
-        together = [task, *(self.tasks[other] for other in others if other not in alone)]
-        limit = self.plan.execution.batch_size
-        found = batches(together, self._kinds(), self.plan.machine, limit) + [Batch.of(self.tasks[n]) for n in alone]
+        names = [name]
+        if task.batch and not self.records[name].wishes("alone"):
+            names += self._frontier.take(task.batch, self._is_to_be_launched)
+        alone = [n for n in names if len(names) == 1 or self.records[n].wishes("alone")]
+        found = [Batch((self.tasks[n],), request_of(self.tasks[n], self.records[n])) for n in alone]
+        if together := [self.tasks[n] for n in names if n not in alone]:
+            found += batches(together, self._kinds(), self.plan.machine, self.plan.execution.batch_size)
         return [self._prepare(batch) for batch in found]
 
     def _prepare(self, batch: Batch) -> Launch:
@@ -279,9 +280,14 @@ class Runner:
             self._ledger.renewed.add(task.id)
         is_bystander = event.state is TaskState.CANCELLED and task.name not in self._endings
         is_suspect = alone and event.state is TaskState.LOST
-        if is_bystander or is_suspect or self._deserves_another_try(event):  # nobody in this session wanted it to end
+        is_wanted = event.state.is_success or self._cancelling or task.name in self._endings
+        more = (
+            {} if is_bystander or is_suspect else None if is_wanted else self._retries.after(task, record, event.state)
+        )
+        if more is not None:  # nobody in this session wanted it to end
             self._ledger.record(event)
-            self._ledger.begin_again(task.name, fresh=place.replaces, alone=is_suspect or record.wishes("alone"))
+            is_alone = is_suspect or record.wishes("alone") or bool(more)
+            self._ledger.begin_again(task.name, fresh=place.replaces, alone=is_alone, more=more)
             self._frontier.push(task.name)
         else:
             self._ledger.record(event)
@@ -300,12 +306,6 @@ class Runner:
             return event
         state, reason = self._endings[event.task]
         return replace(event, state=state, detail={**event.detail, "reason": reason})
-
-    def _deserves_another_try(self, event: Event) -> bool:
-        if event.state.is_success or self._cancelling or event.task in self._endings:
-            return False
-        self._failures[event.task] += 1
-        return self._failures[event.task] <= self.plan.execution.retries_after(event.state)
 
     def _finish(self, name: str, state: TaskState, reason: str | None = None) -> None:
         """Give a task that does not run its final state."""

@@ -35,11 +35,19 @@ class Execution(Model):
     """New attempts after a plain failure."""
     lost_retries: Annotated[int, Field(strict=True, ge=0)] = 2
     """New attempts after ``lost`` or ``node_fail``."""
+    oom_retries: Annotated[int, Field(strict=True, ge=0)] = 3
+    """New attempts with more memory after ``oom``."""
+    timeout_retries: Annotated[int, Field(strict=True, ge=0)] = 2
+    """New attempts with more time after ``timeout``, for kinds that go on from where they were."""
     grace: Duration = Field(default="10 s", validate_default=True)
     """Time between SIGTERM and SIGKILL."""
 
     def retries_after(self, state: TaskState) -> int:
         """Return how often a task that ended so is tried again by itself."""
-        if state is TaskState.FAILED:
-            return self.retries
-        return self.lost_retries if state in (TaskState.LOST, TaskState.NODE_FAIL) else 0
+        return {
+            TaskState.FAILED: self.retries,
+            TaskState.LOST: self.lost_retries,
+            TaskState.NODE_FAIL: self.lost_retries,
+            TaskState.OOM: self.oom_retries,
+            TaskState.TIMEOUT: self.timeout_retries,
+        }.get(state, 0)

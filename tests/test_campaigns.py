@@ -73,7 +73,8 @@ def onsager_energy(temperature: float) -> float:
     """Return the energy per spin of the infinite lattice, J = k = 1: Onsager (1944), Phys. Rev. 65, 117, eq. 116."""
     twice = 2 / temperature
     modulus = 2 * math.sinh(twice) / math.cosh(twice) ** 2
-    return -1 / math.tanh(twice) * (1 + 2 / math.pi * (2 * math.tanh(twice) ** 2 - 1) * ellipk(modulus**2))
+    energy: float = -1 / math.tanh(twice) * (1 + 2 / math.pi * (2 * math.tanh(twice) ** 2 - 1) * ellipk(modulus**2))
+    return energy
 
 
 def _place(task: str) -> tuple[str, str]:

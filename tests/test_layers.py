@@ -18,12 +18,12 @@ WORKFLOWS = ROOT / "workflows" / "socm_workflows"
 
 LEVELS = (
     ("errors", "fields", "units"),
-    ("batch", "contract", "faults", "identity", "journal", "logs", "requests", "resources", "store"),
+    ("batch", "contract", "faults", "identity", "journal", "logs", "requests", "resources", "store", "window"),
     ("workflow",),
     ("declared_kind", "document", "labels", "reads", "references", "registry", "sweep"),
     ("campaign", "edges", "entry", "machine_file", "settings"),
     ("pairing", "recipe", "shared_sweeps", "sweeps", "task", "trials", "unfold", "variations"),
-    ("estimate", "outcome", "plan", "tasks"),
+    ("estimate", "growth", "outcome", "plan", "tasks"),
     ("executors",),
     ("frontier", "ledger", "neighbours", "runner", "searches", "shared", "status", "submission", "workplace"),
     ("provenance", "results"),

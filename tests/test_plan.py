@@ -203,6 +203,8 @@ def test_the_json_of_a_plan_has_seconds_and_bytes_and_a_task_per_line() -> None:
             "batch_size": 1024,
             "retries": 0,
             "lost_retries": 2,
+            "oom_retries": 3,
+            "timeout_retries": 2,
             "grace": 10.0,
         },
         "plugins": ["/f/x.py"],
