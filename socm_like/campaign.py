@@ -19,6 +19,7 @@ from socm_like.fields import Model
 from socm_like.references import FILE, OUTPUT, environment_problem, split_commands
 from socm_like.registry import Registry
 from socm_like.settings import Execution, Settings
+from socm_like.window import WindowTable
 from socm_like.workflow import Workflow
 
 MERGED = ("resources", "environment", "parameters", "outputs")
@@ -52,6 +53,8 @@ class Campaign:
     """Workflow -> the workflows it waits for, in the order of the file; without cycles."""
     driven: Mapping[str, str]
     """Workflow without tasks of its own -> the search that makes tasks of it."""
+    window: WindowTable | None
+    """When tasks run by preference."""
     faults: tuple[Fault, ...]
     """What is wrong so far; building the tasks adds what only the built workflows show, and raises all."""
 
@@ -97,7 +100,7 @@ class _Loader:
     def load(self) -> Campaign:
         data = self.document.data
         self.faults.extend(self.document.faults)
-        allowed = ("campaign", "execution", "environment", "kind")
+        allowed = ("campaign", "execution", "environment", "kind", "schedule")
         for key in data:
             if key not in allowed:
                 self._fault((key,), f"unknown table {key!r}; allowed: {listed(allowed)}{suggest(key, allowed)}")
@@ -115,13 +118,14 @@ class _Loader:
             self._fault(place, message)
         execution = self._model(Execution, ("execution",), data.get("execution", {}))
         environment = self._environment(data.get("environment", {}))
+        window = self._model(WindowTable, ("schedule",), data["schedule"]) if "schedule" in data else None
         if not isinstance(table, dict):
             raise CampaignError(in_order(self.faults))
         if not tables:
             self._fault(("campaign",), "no workflow: add a table such as [campaign.first] with a kind")
         return Campaign(
             self.document, settings, execution, environment, plugins,
-            self.registry, self.entries, self.groups, edges.upstream, edges.driven, tuple(self.faults),
+            self.registry, self.entries, self.groups, edges.upstream, edges.driven, window, tuple(self.faults),
         )  # fmt: skip
 
     def _fault(self, key: KeyPath, message: str) -> None:

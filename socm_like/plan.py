@@ -17,6 +17,7 @@ from socm_like.resources import UNSTATED_RUNTIME, Machine, Resources
 from socm_like.settings import Execution
 from socm_like.task import Task
 from socm_like.tasks import resolve
+from socm_like.window import WindowTable
 
 SCHEMA = 1
 
@@ -44,6 +45,8 @@ class Plan:
     """Modules that the warm process of the Python tasks imports."""
     tasks: tuple[Task, ...]
     """Each after the tasks it depends on."""
+    window: WindowTable | None = None
+    """When tasks run by preference."""
     notes: tuple[str, ...] = ()
     """What one should know of its sweeps: combinations that were taken out, and why."""
 
@@ -68,6 +71,7 @@ class Plan:
             "execution": self.execution.model_dump(mode="json"),
             "plugins": [str(path) for path in self.plugins],
             "preload": list(self.preload),
+            "window": None if self.window is None else self.window.model_dump(mode="json"),
             "notes": list(self.notes),
         }
         lines = ",\n".join(_ENCODE(task_data(task)) for task in self.tasks)
@@ -102,6 +106,7 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
             plugins=tuple(map(Path, data["plugins"])),
             preload=tuple(data["preload"]),
             tasks=tuple(map(task_of, data["tasks"])),
+            window=WindowTable.model_validate(data["window"]) if data.get("window") is not None else None,
             notes=tuple(data.get("notes", ())),
         )
     except (LookupError, TypeError, ValueError) as error:
@@ -148,6 +153,7 @@ def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDi
         plugins=campaign.plugins,
         preload=tuple(preload),
         tasks=resolved.tasks,
+        window=campaign.window,
         notes=resolved.notes,
     )
 

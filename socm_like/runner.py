@@ -23,6 +23,7 @@ from socm_like.searches import Searches, forget_trials, written_trials
 from socm_like.shared import Batch, batches
 from socm_like.store import RunDirectory, RunLock
 from socm_like.task import Task
+from socm_like.waiting import Waiting
 from socm_like.workplace import Workplace
 
 POLL = 0.25
@@ -61,8 +62,7 @@ class Runner:
         """The attempt that is a shared process -> the tasks it does."""
         self._same: dict[str, list[str]] = {}
         """Identity in flight, or of an open search -> further tasks that want the same result."""
-        self._elsewhere: dict[str, None] = {}
-        """Tasks that wait for another run, which computes the same."""
+        self._waiting = Waiting(self.plan.window, self.clock)
         self._searches = Searches(self.plan, self.run, self._digests)
         self._endings: dict[str, tuple[TaskState, str]] = {}
         """Task in flight that is to be ended -> what it ends as, and why."""
@@ -90,17 +90,17 @@ class Runner:
                 self._cancel(cancel, "cancelled on request")
                 self._cancelling = True
             self._ledger.write()  # a neighbour reads there what this run will try again
-            self._neighbours = Neighbours(self.run, self.lock.take_turn())
+            self._waiting.neighbours = Neighbours(self.run, self.lock.take_turn())
             while True:
                 self._look_around()
                 self._drive_searches()
                 self._launch()
-                if not (self._in_flight or self._elsewhere or self._searches):
+                if not (self._in_flight or self._waiting or self._searches):
                     break
                 if self._in_flight:
                     for event in self._engine().poll(POLL):
                         self._observe(event)
-                elif self._elsewhere:
+                elif self._waiting:
                     time.sleep(POLL)
                 self.watcher.tick()
             self._ledger.write(commit=True)
@@ -177,8 +177,7 @@ class Runner:
     def _hand_over(self, room: int) -> int:
         """Hand over ready tasks with their intent on disk first; return how many processes that makes."""
         launches: list[Launch] = []
-        for free in [name for name in self._elsewhere if not self._neighbours.computes(self.tasks[name].id)]:
-            del self._elsewhere[free]
+        for free in self._waiting.released():
             self._frontier.push(free)
         while len(launches) < room and not self._cancelling:
             name = self._frontier.pop()
@@ -204,10 +203,11 @@ class Runner:
             self._finish(name, TaskState.CACHED)
         elif problem := changed_input(task, self._digests):
             self._finish(name, TaskState.INVALID, problem)
-        elif other := self._neighbours.computes(task.id):
-            if self.records[name].state is not TaskState.BLOCKED:
-                self._ledger.note(name, TaskState.BLOCKED, reason=f"{other} computes the same")
-            self._elsewhere[name] = None
+        elif (wait := self._waiting.reason(task, self.records[name])) is not None:
+            if wait.state.is_final:
+                self._finish(name, wait.state, wait.detail["reason"])
+            elif wait.state is not self.records[name].state:
+                self._ledger.note(name, wait.state, **wait.detail)
         elif task.search is not None and not self._searches.is_over(name):
             self._same[task.id] = []
             trials = [trial for trial in self.tasks.values() if trial.trial_of == name]
@@ -379,7 +379,7 @@ class Runner:
         self._searches.close(asked)
         self._end([name for name in names if name in self._in_flight], TaskState.CANCELLED, reason)
         for name in names:
-            self._elsewhere.pop(name, None)
+            self._waiting.forget(name)
             if name in self.records and name not in self._in_flight and not self.records[name].state.is_final:
                 self._ledger.note(name, TaskState.CANCELLED, reason=reason)
         for name in names:

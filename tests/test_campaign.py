@@ -216,11 +216,11 @@ def test_one_report_holds_every_fault_with_its_line(tmp_path: Path) -> None:
         "campaign.toml:80: execution: memory: a size needs a number and a unit (kB, MB, GB, TB, KiB, MiB, GiB, TiB), "
         "got 'lots'",
         "campaign.toml:81: execution: executor: write 'local', got 'slurm'",
-        "campaign.toml:82: execution: unknown key 'retrys'; allowed: cores, executor, grace, lost_retries, memory, "
-        "retries; did you mean 'retries'?",
+        "campaign.toml:82: execution: unknown key 'retrys'; allowed: batch_size, cores, executor, grace, lost_retries, "
+        "memory, oom_retries, retries, timeout_retries; did you mean 'retries'?",
         'campaign.toml:83: execution: grace: a time span needs a number and a unit (write "3 min", not 3)',
         "campaign.toml:85: environment.LANG: write text in quotes, got 3",
-        "campaign.toml:86: unknown table 'figures'; allowed: campaign, environment, execution, kind",
+        "campaign.toml:86: unknown table 'figures'; allowed: campaign, environment, execution, kind, schedule",
         "campaign.toml:88: kind.selection: nothing fills {x}; fields are: query",
         "campaign.toml:94: campaign.good: query: not an SQL condition: incomplete input in 'pwv >'",
     ]
@@ -265,14 +265,14 @@ NEEDED = "a campaign file needs a [campaign] table"
         ("", [f"campaign.toml:1: {NEEDED}; see: campaign init"]),
         ("\n# nothing\n", [f"campaign.toml:1: {NEEDED}; see: campaign init"]),
         ("x = 1\ncampaign = 3\n[execution]\ncores = 0\n[kind.k]\n", [
-            "campaign.toml:1: unknown table 'x'; allowed: campaign, environment, execution, kind",
+            "campaign.toml:1: unknown table 'x'; allowed: campaign, environment, execution, kind, schedule",
             f"campaign.toml:2: {NEEDED}, got 3; see: campaign init",
             "campaign.toml:4: execution: cores: input should be greater than 0, got 0",
             "campaign.toml:5: kind.k: the required key 'command' is missing",
         ]),
         ("[[campaign]]\nname = 'x'\n", [f"campaign.toml:1: {NEEDED}, got [{{'name': 'x'}}]; see: campaign init"]),
         ("[campain.a]\nkind = 'command'\n", [
-            "campaign.toml:1: unknown table 'campain'; allowed: campaign, environment, execution, kind; "
+            "campaign.toml:1: unknown table 'campain'; allowed: campaign, environment, execution, kind, schedule; "
             "did you mean 'campaign'?",
             f"campaign.toml:1: {NEEDED}; see: campaign init",
         ]),
@@ -293,7 +293,8 @@ def test_settings_are_read_with_their_units(tmp_path: Path) -> None:
     campaign = load(
         tmp_path,
         '[campaign]\nname = "lensing nulls"\ndoc = "About."\ndeadline = "24 h"\nresource = "local"\nstore = "x"\n'
-        '[execution]\ncores = 1\nmemory = "1 GiB"\nretries = 2\nlost_retries = 0\ngrace = "3 s"\n'
+        '[execution]\ncores = 1\nmemory = "1 GiB"\nbatch_size = 9\nretries = 2\nlost_retries = 0\noom_retries = 1\n'
+        'timeout_retries = 4\ngrace = "3 s"\n'
         f'[environment]\nLANG = "C"\n{command("a")}',
     )
     assert campaign.faults == ()
@@ -310,8 +311,11 @@ def test_settings_are_read_with_their_units(tmp_path: Path) -> None:
         "executor": "local",
         "cores": 1,
         "memory": 2**30,
+        "batch_size": 9,
         "retries": 2,
         "lost_retries": 0,
+        "oom_retries": 1,
+        "timeout_retries": 4,
         "grace": timedelta(seconds=3),
     }
     assert campaign.environment == {"LANG": "C"}

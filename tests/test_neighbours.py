@@ -302,7 +302,9 @@ def test_neighbour_whose_journal_is_damaged_later_is_not_waited_for_any_more(min
 
 
 @pytest.mark.parametrize(
-    "lock", [{}, {"host": 3}, {**asdict(ME), "since": "yesterday"}, {**asdict(ME), "since": None}], ids=str
+    "lock",
+    [{}, {"host": 3}, {**asdict(ME), "since": "yesterday"}, {**asdict(ME), "since": None}],
+    ids=("empty", "host", "text", "none"),
 )
 def test_neighbour_with_a_damaged_lock_is_not_waited_for(mine: RunDirectory, lock: dict[str, Any]) -> None:
     write_lock(neighbour(mine, ME), lock)
