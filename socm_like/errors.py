@@ -6,8 +6,11 @@
     ├── CampaignError     the campaign file is wrong: every fault at once, nothing has been written
     ├── PluginError       a plug-in cannot be loaded, or two classes claim one kind
     ├── UsageError        the question is wrong: no such run, task or kind
-    │   └── RunHeldError  another process is working on this run
+    │   ├── RunHeldError  another process is working on this run
+    │   └── NoWindowError no off-peak window is long enough, and the schedule says fail (:mod:`socm_like.window`)
     ├── StoreError        the store cannot be read or written (disk full, permissions, damage)
+    ├── SweepError        a parameter space is wrong: every fault at once (:mod:`socm_like.sweep`)
+    ├── PlacementError    tasks that no node can ever hold (:mod:`socm_like.schedule`)
     └── ExecutorError     the machine or engine that runs tasks does not answer as it should
 """
 

@@ -440,7 +440,8 @@ def test_member_that_waits_past_the_limit_ends_alone_as_timeout(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_member_that_eats_the_memory_ends_alone_as_oom(tmp_path: Path) -> None:
-    submit(tmp_path, "a", "b,eats", "c", table='resources.memory = "200 MiB"', status=1)
+    limit = 'resources.memory = "200 MiB"'
+    submit(tmp_path, "a", "b,eats", "c", table=limit, execution="oom_retries = 0", status=1)
     assert by_member(tmp_path, "state") == {"a": "done", "b": "oom", "c": "done"}
     assert re.fullmatch(r"used \d+ MiB of memory, the limit is 200 MiB", str(by_member(tmp_path, "reason")["b"]))
 

@@ -14,7 +14,7 @@ HUNGRY = f"""
 name = "hungry"
 [campaign.hungry]
 kind = "command"
-command = ["{sys.executable}", "-c", "import time; x = bytearray(100 * 2**20); time.sleep(0.5)"]
+command = ["{sys.executable}", "-c", "import time; x = bytearray(88 * 2**20); time.sleep(0.5)"]
 resources = {{ memory = "50 MiB" }}
 """
 

@@ -95,7 +95,8 @@ def test_children_a_task_leaves_behind_are_ended_with_it(tmp_path: Path) -> None
 
 def test_task_over_its_memory_limit_ends_as_oom(tmp_path: Path) -> None:
     hog = f"exec {sys.executable} -c 'x = bytearray(400_000_000); import time; time.sleep(60)'"
-    assert submit(tmp_path, hog, 'resources = { memory = "100 MiB" }').returncode == 1
+    extra = 'resources = { memory = "100 MiB" }\n[execution]\noom_retries = 0'
+    assert submit(tmp_path, hog, extra).returncode == 1
     found = task(tmp_path)
     assert found["state"] == "oom"
     assert "100 MiB" in found["reason"]

@@ -23,7 +23,7 @@ LEVELS = (
     ("declared_kind", "document", "labels", "reads", "references", "registry", "sweep"),
     ("campaign", "edges", "entry", "machine_file", "settings"),
     ("pairing", "recipe", "shared_sweeps", "sweeps", "task", "trials", "unfold", "variations"),
-    ("estimate", "growth", "outcome", "plan", "tasks"),
+    ("estimate", "growth", "outcome", "plan", "schedule", "tasks", "timeline"),
     ("executors",),
     (
         "frontier",

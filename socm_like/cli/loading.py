@@ -10,12 +10,16 @@ from socm_like.campaign import Campaign, load_campaign
 from socm_like.errors import StoreError, UsageError, suggest
 from socm_like.identity import FileDigests, digest_cache
 from socm_like.plan import Plan, make_plan, read_plan
-from socm_like.resources import detect_machine
+from socm_like.resources import Machine, detect_machine
 from socm_like.store import RunDirectory, find_run
 
 
-def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tuple[Plan, FileDigests]:
-    """Return the plan of a campaign file on this machine, and the digests it took of the inputs; writes nothing.
+def plan_campaign(
+    file: Path, settings: Sequence[str], store: Path | None, machine: Machine | None = None
+) -> tuple[Plan, FileDigests]:
+    """Return the plan of a campaign file, on this machine by default, and the digests it took of the inputs.
+
+    Writes nothing.
 
     Raises CampaignError with every fault.
     """
@@ -24,7 +28,7 @@ def plan_campaign(file: Path, settings: Sequence[str], store: Path | None) -> tu
         campaign = load_campaign(file, settings)
         place = store_of(campaign, store)
         digests = FileDigests(digest_cache(place))
-        return make_plan(campaign, place, detect_machine(), digests), digests
+        return make_plan(campaign, place, machine or detect_machine(), digests), digests
     finally:
         gc.freeze()
         gc.enable()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from socm_like.cli.loading import plan_campaign
+from socm_like.cli.offers import show_offers
 from socm_like.cli.options import campaign_argument, campaign_store_option, json_option
 from socm_like.cli.render import table
 from socm_like.outcome import find_result
 from socm_like.plan import Plan, critical_path, runtime_of, upward_ranks
+from socm_like.schedule import Schedule
 from socm_like.task import Task
+from socm_like.timeline import schedule_of
 from socm_like.units import format_size, format_span
 
+SCHEDULED = 20_000
+"""Tasks up to which the schedule is made; of a larger plan only its bounds are told."""
 SHOWN = 60
 """Tasks listed one by one; of a larger plan the workflows are listed."""
 
@@ -25,15 +31,33 @@ SHOWN = 60
 @campaign_store_option
 @json_option
 @click.option("--all", "show_all", is_flag=True, help="List every task of a large plan.")
-def command(file: Path, settings: tuple[str, ...], store: Path | None, as_json: bool, show_all: bool) -> None:
-    """Show the tasks in the order they start, their sizes, and the critical path; nothing is written.
+@click.option("--machine", "name", metavar="MACHINE", help="Plan for this machine instead: a name or a file.")
+def command(
+    file: Path,
+    settings: tuple[str, ...],
+    store: Path | None,
+    *,
+    as_json: bool,
+    show_all: bool,
+    name: str | None,
+) -> None:
+    """Show the tasks in the order they start, their sizes, the schedule and its bound.
 
-    FILE is campaign.toml by default.
+    FILE is campaign.toml by default. With --machine, what its partitions would take, and for a deadline the fewest
+    nodes that keep it. Exit status 1: the deadline cannot be met.
     """
+    if name is not None and name != "local":
+        sys.exit(show_offers(file, settings, store, name, as_json=as_json))
     plan, _ = plan_campaign(file, settings, store)
+    schedule = schedule_of(plan) if len(plan.tasks) <= SCHEDULED else None
     if as_json:
-        click.echo(json.dumps(_data(plan), indent=2))
-        return
+        click.echo(json.dumps(_data(plan, schedule), indent=2))
+    else:
+        _show(plan, schedule, show_all=show_all)
+    sys.exit(1 if _is_late(plan, schedule) else 0)
+
+
+def _show(plan: Plan, schedule: Schedule | None, *, show_all: bool) -> None:
     ordered = _in_start_order(plan)
     machine = plan.machine
     gpus = f", {len(machine.gpus)} GPUs" if machine.gpus else ""
@@ -47,7 +71,7 @@ def command(file: Path, settings: tuple[str, ...], store: Path | None, as_json: 
     if plan.notes:
         click.echo("\n" + "\n".join(plan.notes))
     click.echo()
-    _tell_times(plan)
+    _tell_times(plan, schedule)
 
 
 def _in_start_order(plan: Plan) -> list[Task]:
@@ -84,25 +108,44 @@ def _workflow_rows(tasks: list[Task]) -> list[tuple[str, ...]]:
     ]
 
 
-def _tell_times(plan: Plan) -> None:
+def _tell_times(plan: Plan, schedule: Schedule | None) -> None:
     path = critical_path(plan.tasks)
     shown = [task.name for task in path]
     if len(shown) > 8:
         shown = [*shown[:4], f"({len(shown) - 7} more)", *shown[-3:]]
-    longest = sum(runtime_of(task) for task in path)
-    busiest = sum(runtime_of(task) * task.resources.cores for task in plan.tasks) / len(plan.machine.cores)
-    click.echo(f"critical path  {format_span(longest)}: {' -> '.join(shown)}")
-    click.echo(f"at least       {format_span(max(longest, busiest))} on {len(plan.machine.cores)} cores")
+    click.echo(f"critical path  {format_span(sum(runtime_of(task) for task in path))}: {' -> '.join(shown)}")
+    bound, cause = _bound(plan, schedule)
+    click.echo(f"at least       {format_span(bound)} on {len(plan.machine.cores)} cores{cause}")
+    if schedule is not None:
+        busy = f"{schedule.bottleneck} {100 * schedule.utilisation:.0f} % busy"
+        click.echo(f"planned        {format_span(schedule.makespan)}, {busy}, {schedule.node_hours:.3g} node-hours")
+        if schedule.reason:
+            click.echo(f"               {schedule.reason}")
     unstated = sum(task.resources.runtime is None for task in plan.tasks)
     if unstated:
         click.echo(f"               ({unstated} of {len(plan.tasks)} tasks state no runtime; each counts as 1 min)")
     if plan.deadline is not None:
-        verdict = "met" if max(longest, busiest) <= plan.deadline.total_seconds() else "cannot be met"
-        click.echo(f"deadline       {format_span(plan.deadline.total_seconds())}: {verdict}")
+        seconds = plan.deadline.total_seconds()
+        planned = schedule.makespan if schedule is not None else bound
+        verdict = "cannot be met" if bound > seconds else "met" if planned <= seconds else "missed by this plan"
+        click.echo(f"deadline       {format_span(seconds)}: {verdict}")
 
 
-def _data(plan: Plan) -> dict[str, Any]:
+def _bound(plan: Plan, schedule: Schedule | None) -> tuple[float, str]:
+    """Return the seconds that no schedule beats, and what they rest on."""
+    if schedule is not None:
+        return schedule.lower_bound, f" ({schedule.bound})"
+    busiest = sum(runtime_of(task) * task.resources.cores for task in plan.tasks) / len(plan.machine.cores)
+    return max(busiest, sum(runtime_of(task) for task in critical_path(plan.tasks))), ""
+
+
+def _is_late(plan: Plan, schedule: Schedule | None) -> bool:
+    return plan.deadline is not None and _bound(plan, schedule)[0] > plan.deadline.total_seconds()
+
+
+def _data(plan: Plan, schedule: Schedule | None) -> dict[str, Any]:
     path = critical_path(plan.tasks)
+    placed = {placement.job: placement for placement in schedule.placements} if schedule is not None else {}
     return {
         "campaign": plan.campaign,
         "run": plan.run_name,
@@ -111,6 +154,17 @@ def _data(plan: Plan) -> dict[str, Any]:
         "critical_path_seconds": sum(runtime_of(task) for task in path),
         "deadline": plan.deadline.total_seconds() if plan.deadline else None,
         "notes": list(plan.notes),
+        "schedule": None
+        if schedule is None
+        else {
+            "makespan_seconds": schedule.makespan,
+            "lower_bound_seconds": schedule.lower_bound,
+            "bound": schedule.bound,
+            "bottleneck": schedule.bottleneck,
+            "utilisation": schedule.utilisation,
+            "node_hours": schedule.node_hours,
+            "reason": schedule.reason,
+        },
         "tasks": [
             {
                 "task": task.name,
@@ -122,6 +176,8 @@ def _data(plan: Plan) -> dict[str, Any]:
                 "resources": task.resources.model_dump(mode="json"),
                 "argv": None if task.argv is None else list(task.argv),
                 "parameters": dict(task.parameters),
+                "start": placed[task.name].start if task.name in placed else None,
+                "end": placed[task.name].end if task.name in placed else None,
             }
             for task in _in_start_order(plan)
         ],

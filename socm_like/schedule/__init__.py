@@ -1,0 +1,22 @@
+"""Who runs where and when: jobs with demands and edges, packed onto nodes. Pure; knows neither tasks nor queues."""
+
+from socm_like.schedule.allocation import Allocation, Recommendation, allocations, recommend
+from socm_like.schedule.load import refusals
+from socm_like.schedule.model import Job, Limits, Node, Placement, PlacementError, Schedule, Share
+from socm_like.schedule.search import make_schedule
+
+__all__ = [
+    "Allocation",
+    "Job",
+    "Limits",
+    "Node",
+    "Placement",
+    "PlacementError",
+    "Recommendation",
+    "Schedule",
+    "Share",
+    "allocations",
+    "make_schedule",
+    "recommend",
+    "refusals",
+]
