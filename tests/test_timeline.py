@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from real_runs import campaign
@@ -109,3 +110,15 @@ def test_a_machine_that_is_not_there_is_exit_status_2(tmp_path: Path) -> None:
     answer = campaign(tmp_path, "plan", "--machine", "perlmuter", text=FOUR)
     assert answer.returncode == 2
     assert "did you mean 'perlmutter'?" in answer.stderr
+
+
+def test_the_schedule_is_drawn_for_this_machine(tmp_path: Path) -> None:
+    assert campaign(tmp_path, "plan", "--figure", "plan.svg", text=FOUR).returncode == 0
+    root = ElementTree.fromstring((tmp_path / "plan.svg").read_text())
+    titles = [title.text or "" for title in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert sum(title.startswith("first[n=") for title in titles) == 3
+    answer = campaign(tmp_path, "plan", "--figure", "plan.svg", "--machine", "laptop")
+    assert (answer.returncode, answer.stderr.strip()) == (
+        2,
+        "--figure draws the plan for this machine; leave --machine out",
+    )

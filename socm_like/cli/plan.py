@@ -13,11 +13,13 @@ from socm_like.cli.loading import plan_campaign
 from socm_like.cli.offers import show_offers
 from socm_like.cli.options import campaign_argument, campaign_store_option, json_option
 from socm_like.cli.render import table
+from socm_like.errors import UsageError
 from socm_like.outcome import find_result
 from socm_like.plan import Plan, critical_path, runtime_of, upward_ranks
 from socm_like.schedule import Schedule
+from socm_like.store import write_atomically
 from socm_like.task import Task
-from socm_like.timeline import schedule_of
+from socm_like.timeline import nodes_of, schedule_of
 from socm_like.units import format_size, format_span
 
 SCHEDULED = 20_000
@@ -32,6 +34,7 @@ SHOWN = 60
 @json_option
 @click.option("--all", "show_all", is_flag=True, help="List every task of a large plan.")
 @click.option("--machine", "name", metavar="MACHINE", help="Plan for this machine instead: a name or a file.")
+@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="Draw the schedule as an SVG file.")
 def command(
     file: Path,
     settings: tuple[str, ...],
@@ -40,6 +43,7 @@ def command(
     as_json: bool,
     show_all: bool,
     name: str | None,
+    figure: Path | None,
 ) -> None:
     """Show the tasks in the order they start, their sizes, the schedule and its bound.
 
@@ -47,9 +51,13 @@ def command(
     nodes that keep it. Exit status 1: the deadline cannot be met.
     """
     if name is not None and name != "local":
+        if figure is not None:
+            raise UsageError("--figure draws the plan for this machine; leave --machine out")
         sys.exit(show_offers(file, settings, store, name, as_json=as_json))
     plan, _ = plan_campaign(file, settings, store)
-    schedule = schedule_of(plan) if len(plan.tasks) <= SCHEDULED else None
+    schedule = schedule_of(plan) if len(plan.tasks) <= SCHEDULED or figure is not None else None
+    if figure is not None and schedule is not None:
+        write_atomically(figure, _picture(plan, schedule))
     if as_json:
         click.echo(json.dumps(_data(plan, schedule), indent=2))
     else:
@@ -141,6 +149,19 @@ def _bound(plan: Plan, schedule: Schedule | None) -> tuple[float, str]:
 
 def _is_late(plan: Plan, schedule: Schedule | None) -> bool:
     return plan.deadline is not None and _bound(plan, schedule)[0] > plan.deadline.total_seconds()
+
+
+def _picture(plan: Plan, schedule: Schedule) -> str:
+    from socm_like.results.gantt import gantt_svg  # noqa: PLC0415 - only where a picture is asked for
+
+    return gantt_svg(
+        schedule,
+        nodes_of(plan.machine),
+        workflow_of={task.name: task.workflow for task in plan.tasks},
+        title=f"{plan.campaign} on {plan.machine.name}",
+        deadline=None if plan.deadline is None else plan.deadline.total_seconds(),
+        critical=schedule.critical_path,
+    )
 
 
 def _data(plan: Plan, schedule: Schedule | None) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from unicodedata import east_asian_width
-from xml.sax.saxutils import escape
 
 from socm_like.journal import TaskState
 from socm_like.results.graph import FILLS, Graph, Node
 from socm_like.results.graph_layout import Layout, Place, lay_out
+from socm_like.results.svg_text import safe, text_width
 from socm_like.status import FAILURES
 
 BOX = 46.0
@@ -58,7 +57,7 @@ def to_svg(graph: Graph) -> str:
     columns = _columns(layout, nodes)
     tops = {place: height + MARGIN + TITLE for place, height in layout.heights.items()}
     width = max((column.right for column in columns), default=0.0) + MARGIN
-    width = max(width, _text_width(graph.title, 16) + 2 * MARGIN)
+    width = max(width, text_width(graph.title, 16) + 2 * MARGIN)
     height = max((top + BOX / 2 for top in tops.values()), default=MARGIN + TITLE) + MARGIN
     column_of = {place: column for layer, column in zip(layout.layers, columns, strict=True) for place in layer}
     body = [
@@ -72,12 +71,12 @@ def _head(title: str, width: float, height: float) -> list[str]:
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{_FONT}">',
-        f"<title>{_safe(title)}</title>",
+        f"<title>{safe(title)}</title>",
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0.8 L7.2 4 L0 7.2 z" fill="#8a94a0"/></marker></defs>',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{MARGIN:.0f}" y="{MARGIN + 10:.0f}" font-size="16" font-weight="bold" fill="#1d2733">'
-        f"{_safe(title)}</text>",
+        f"{safe(title)}</text>",
     ]
 
 
@@ -101,8 +100,8 @@ def _columns(layout: Layout, nodes: Mapping[str, Node]) -> list[_Column]:
 
 def _box_width(node: Node) -> float:
     first, second = _lines(node)
-    state = _text_width(str(node.state), 11) + 16 if node.state else 0.0
-    return max(NARROWEST, 2 * PADDING + max(_text_width(first, 13) * 1.06 + state, _text_width(second, 11)))
+    state = text_width(str(node.state), 11) + 16 if node.state else 0.0
+    return max(NARROWEST, 2 * PADDING + max(text_width(first, 13) * 1.06 + state, text_width(second, 11)))
 
 
 def _lines(node: Node) -> tuple[str, str]:
@@ -113,25 +112,18 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
 
 
-def _text_width(text: str, size: float) -> float:
-    """Return a width that the text does not exceed in the fonts we name; DejaVu Sans is the widest of them."""
-    narrow, wide = "ijlI.,:;|!'()[] ftr", "mwMW@%"
-    units = (1.0 if east_asian_width(c) in "WF" else 0.4 if c in narrow else 0.96 if c in wide else 0.63 for c in text)
-    return size * sum(units)
-
-
 def _box(node: Node, column: _Column, middle: float) -> str:
     fill = FILLS[node.state] if node.state else _PLAIN_FILL
     stroke = _STROKES[node.state] if node.state else _PLAIN_STROKE
     first, second = _lines(node)
     left, top = column.left, middle - BOX / 2
     parts = [
-        f"<g><title>{_safe(_tooltip(node))}</title>",
+        f"<g><title>{safe(_tooltip(node))}</title>",
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{column.width:.1f}" height="{BOX:.0f}" rx="7" fill="{fill}" '
         f'stroke="{stroke}" stroke-width="1.4"/>',
         f'<text x="{left + PADDING:.1f}" y="{top + 19:.1f}" font-size="13" font-weight="bold" fill="#1d2733">'
-        f"{_safe(first)}</text>",
-        f'<text x="{left + PADDING:.1f}" y="{top + 36:.1f}" font-size="11" fill="#4b5763">{_safe(second)}</text>',
+        f"{safe(first)}</text>",
+        f'<text x="{left + PADDING:.1f}" y="{top + 36:.1f}" font-size="11" fill="#4b5763">{safe(second)}</text>',
     ]
     if node.state:
         parts.append(
@@ -161,8 +153,3 @@ def _curve(route: Sequence[Place], columns: Mapping[Place, _Column], heights: Ma
             path.append(f"L{x:.1f} {y:.1f}")
     line = 'fill="none" stroke="#8a94a0" stroke-width="1.3" marker-end="url(#arrow)"'
     return f'<path d="{" ".join(path)}" {line}/>'
-
-
-def _safe(text: str) -> str:
-    """Return text as XML content; what XML 1.0 cannot hold becomes a question mark."""
-    return escape("".join(char if char.isprintable() else "?" for char in text))
