@@ -12,17 +12,16 @@ from socm_like.settings import Execution
 from socm_like.task import Task
 
 FACTOR = 1.5
+_GROWING = ("memory", "runtime")
 
 
 def request_of(task: Task, record: Record) -> Resources:
     """Return what the present attempt at a task asks for."""
-    wishes = record.details.get(TaskState.PLANNED, {})
-    more: dict[str, int | timedelta] = {}
-    if "memory" in wishes:
-        more["memory"] = wishes["memory"]
-    if "runtime" in wishes:
-        more["runtime"] = timedelta(seconds=wishes["runtime"])
-    return task.resources.model_copy(update=more) if more else task.resources
+    granted = _granted(record)
+    if not granted:
+        return task.resources
+    more = {key: timedelta(seconds=value) if key == "runtime" else value for key, value in granted.items()}
+    return task.resources.model_copy(update=more)
 
 
 def larger_request(task: Task, record: Record, state: TaskState, machine: Machine) -> Mapping[str, int | float] | None:
@@ -40,10 +39,8 @@ def larger_request(task: Task, record: Record, state: TaskState, machine: Machin
     return None if state in (TaskState.OOM, TaskState.TIMEOUT) else granted
 
 
-_GROWING = ("memory", "runtime")
-
-
 def _granted(record: Record) -> dict[str, int | float]:
+    """Return what the present attempt was granted beyond the plan: bytes, seconds."""
     return {key: value for key, value in record.details.get(TaskState.PLANNED, {}).items() if key in _GROWING}
 
 

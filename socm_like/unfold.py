@@ -34,7 +34,6 @@ Upstream = dict[str, tuple[str, str]]
 Swept = tuple[Any, frozenset[Path], Upstream]
 """A value of a sweep, the input files it names, and the tasks whose outputs it names."""
 
-
 _NO_FILES: frozenset[Path] = frozenset()
 _MAY_NAME_FILES = frozenset((str, list, dict))
 

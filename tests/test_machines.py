@@ -14,19 +14,7 @@ from pathlib import Path
 
 import pytest
 from test_docs import ROOT, follow
-
-SHIPPED = ["laptop", "perlmutter", "slurm", "tiger3", "universe"]
-SMALL = """
-name = "small"
-scheduler = "slurm"
-[nodes.cpu]
-count = 2
-cores = 8
-memory = "16 GiB"
-[partitions.main]
-nodes = "cpu"
-walltime = "1 h"
-"""
+from test_machine_file import SHIPPED, SMALL
 
 
 def campaign(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

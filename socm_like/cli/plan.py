@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,38 @@ def command(
     schedule = schedule_of(plan) if len(plan.tasks) <= SCHEDULED or figure is not None else None
     if figure is not None and schedule is not None:
         write_atomically(figure, _picture(plan, schedule))
+    times = _times_of(plan, schedule)
     if as_json:
-        click.echo(json.dumps(_data(plan, schedule), indent=2))
+        click.echo(json.dumps(_data(plan, times), indent=2))
     else:
-        _show(plan, schedule, show_all=show_all)
-    sys.exit(1 if _is_late(plan, schedule) else 0)
+        _show(plan, times, show_all=show_all)
+    sys.exit(1 if plan.deadline is not None and times.bound > plan.deadline.total_seconds() else 0)
 
 
-def _show(plan: Plan, schedule: Schedule | None, *, show_all: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """How long a plan takes."""
+
+    path: tuple[Task, ...]
+    """Its critical path."""
+    longest: float
+    """Seconds of the critical path."""
+    bound: float
+    """Seconds that no schedule beats."""
+    schedule: Schedule | None
+    """None for a plan that is too large to be scheduled in passing."""
+
+
+def _times_of(plan: Plan, schedule: Schedule | None) -> _Times:
+    path = critical_path(plan.tasks)
+    longest = sum(runtime_of(task) for task in path)
+    if schedule is not None:
+        return _Times(path, longest, schedule.lower_bound, schedule)
+    busiest = sum(runtime_of(task) * task.resources.cores for task in plan.tasks) / len(plan.machine.cores)
+    return _Times(path, longest, max(busiest, longest), None)
+
+
+def _show(plan: Plan, times: _Times, *, show_all: bool) -> None:
     ordered = _in_start_order(plan)
     machine = plan.machine
     gpus = f", {len(machine.gpus)} GPUs" if machine.gpus else ""
@@ -79,7 +104,7 @@ def _show(plan: Plan, schedule: Schedule | None, *, show_all: bool) -> None:
     if plan.notes:
         click.echo("\n" + "\n".join(plan.notes))
     click.echo()
-    _tell_times(plan, schedule)
+    _tell_times(plan, times)
 
 
 def _in_start_order(plan: Plan) -> list[Task]:
@@ -116,14 +141,14 @@ def _workflow_rows(tasks: list[Task]) -> list[tuple[str, ...]]:
     ]
 
 
-def _tell_times(plan: Plan, schedule: Schedule | None) -> None:
-    path = critical_path(plan.tasks)
-    shown = [task.name for task in path]
+def _tell_times(plan: Plan, times: _Times) -> None:
+    schedule = times.schedule
+    shown = [task.name for task in times.path]
     if len(shown) > 8:
         shown = [*shown[:4], f"({len(shown) - 7} more)", *shown[-3:]]
-    click.echo(f"critical path  {format_span(sum(runtime_of(task) for task in path))}: {' -> '.join(shown)}")
-    bound, cause = _bound(plan, schedule)
-    click.echo(f"at least       {format_span(bound)} on {len(plan.machine.cores)} cores{cause}")
+    click.echo(f"critical path  {format_span(times.longest)}: {' -> '.join(shown)}")
+    cause = f" ({schedule.bound})" if schedule is not None else ""
+    click.echo(f"at least       {format_span(times.bound)} on {len(plan.machine.cores)} cores{cause}")
     if schedule is not None:
         busy = f"{schedule.bottleneck} {100 * schedule.utilisation:.0f} % busy"
         click.echo(f"planned        {format_span(schedule.makespan)}, {busy}, {schedule.node_hours:.3g} node-hours")
@@ -134,21 +159,9 @@ def _tell_times(plan: Plan, schedule: Schedule | None) -> None:
         click.echo(f"               ({unstated} of {len(plan.tasks)} tasks state no runtime; each counts as 1 min)")
     if plan.deadline is not None:
         seconds = plan.deadline.total_seconds()
-        planned = schedule.makespan if schedule is not None else bound
-        verdict = "cannot be met" if bound > seconds else "met" if planned <= seconds else "missed by this plan"
+        planned = schedule.makespan if schedule is not None else times.bound
+        verdict = "cannot be met" if times.bound > seconds else "met" if planned <= seconds else "missed by this plan"
         click.echo(f"deadline       {format_span(seconds)}: {verdict}")
-
-
-def _bound(plan: Plan, schedule: Schedule | None) -> tuple[float, str]:
-    """Return the seconds that no schedule beats, and what they rest on."""
-    if schedule is not None:
-        return schedule.lower_bound, f" ({schedule.bound})"
-    busiest = sum(runtime_of(task) * task.resources.cores for task in plan.tasks) / len(plan.machine.cores)
-    return max(busiest, sum(runtime_of(task) for task in critical_path(plan.tasks))), ""
-
-
-def _is_late(plan: Plan, schedule: Schedule | None) -> bool:
-    return plan.deadline is not None and _bound(plan, schedule)[0] > plan.deadline.total_seconds()
 
 
 def _picture(plan: Plan, schedule: Schedule) -> str:
@@ -164,15 +177,15 @@ def _picture(plan: Plan, schedule: Schedule) -> str:
     )
 
 
-def _data(plan: Plan, schedule: Schedule | None) -> dict[str, Any]:
-    path = critical_path(plan.tasks)
+def _data(plan: Plan, times: _Times) -> dict[str, Any]:
+    schedule = times.schedule
     placed = {placement.job: placement for placement in schedule.placements} if schedule is not None else {}
     return {
         "campaign": plan.campaign,
         "run": plan.run_name,
         "machine": plan.machine.model_dump(mode="json"),
-        "critical_path": [task.name for task in path],
-        "critical_path_seconds": sum(runtime_of(task) for task in path),
+        "critical_path": [task.name for task in times.path],
+        "critical_path_seconds": times.longest,
         "deadline": plan.deadline.total_seconds() if plan.deadline else None,
         "notes": list(plan.notes),
         "schedule": None
