@@ -16,6 +16,7 @@ from socm_like.entry import Entry, Origins, SweepTable
 from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Model
+from socm_like.policy import Policy
 from socm_like.references import FILE, OUTPUT, environment_problem, split_commands
 from socm_like.registry import Registry
 from socm_like.settings import Execution, Settings
@@ -55,6 +56,8 @@ class Campaign:
     """Workflow without tasks of its own -> the search that makes tasks of it."""
     window: WindowTable | None
     """When tasks run by preference."""
+    policy: Policy
+    """Which tasks come first, how many at once, what all may cost."""
     faults: tuple[Fault, ...]
     """What is wrong so far; building the tasks adds what only the built workflows show, and raises all."""
 
@@ -118,14 +121,14 @@ class _Loader:
             self._fault(place, message)
         execution = self._model(Execution, ("execution",), data.get("execution", {}))
         environment = self._environment(data.get("environment", {}))
-        window = self._model(WindowTable, ("schedule",), data["schedule"]) if "schedule" in data else None
+        window, policy = self._schedule(data["schedule"]) if "schedule" in data else (None, Policy())
         if not isinstance(table, dict):
             raise CampaignError(in_order(self.faults))
         if not tables:
             self._fault(("campaign",), "no workflow: add a table such as [campaign.first] with a kind")
         return Campaign(
             self.document, settings, execution, environment, plugins,
-            self.registry, self.entries, self.groups, edges.upstream, edges.driven, window, tuple(self.faults),
+            self.registry, self.entries, self.groups, edges.upstream, edges.driven, window, policy, tuple(self.faults),
         )  # fmt: skip
 
     def _fault(self, key: KeyPath, message: str) -> None:
@@ -164,6 +167,23 @@ class _Loader:
             rule = "use printable text without '/', 200 bytes at most, and no '.' or '-' first"
             self._fault(("campaign", "name"), f"{shown(settings.name)} cannot name a folder; {rule}")
         return settings, tables
+
+    def _schedule(self, table: Any) -> tuple[WindowTable | None, Policy]:
+        """Return the two halves of ``[schedule]``; without a key about hours there is no window."""
+        if not isinstance(table, dict):
+            return self._model(WindowTable, ("schedule",), table), Policy()
+        allowed = WindowTable.model_fields | Policy.model_fields
+        for key in table.keys() - allowed:
+            there = f"allowed: {listed(allowed)}{suggest(key, allowed)}"
+            self._fault(("schedule", key), f"schedule: unknown key {key!r}; {there}")
+        policy = self._model(Policy, ("schedule",), {key: table[key] for key in table if key in Policy.model_fields})
+        known = {*self.entries, *self.groups}
+        for what in ("priorities", "concurrency"):
+            for name in getattr(policy, what).keys() - known - self.unbuilt.keys():
+                problem = f"no workflow or group {name!r}; there are: {listed(known)}{suggest(name, known)}"
+                self._fault(("schedule", what, name), f"schedule: {what}: {problem}")
+        hours = {key: table[key] for key in table if key in WindowTable.model_fields}
+        return self._model(WindowTable, ("schedule",), hours) if hours or not table else None, policy
 
     def _environment(self, values: Any) -> Mapping[str, str]:
         if not isinstance(values, dict):

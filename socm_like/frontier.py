@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from socm_like.journal import Record, TaskState
-from socm_like.plan import runtime_of, upward_ranks
+from socm_like.plan import upward_ranks
+from socm_like.sizes import runtime_of
 from socm_like.task import Task
 
 _Place = tuple[float, int, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 from socm_like.campaign import Campaign
 from socm_like.errors import StoreError
 from socm_like.identity import FileDigests, digest
-from socm_like.resources import UNSTATED_RUNTIME, Machine, Resources
+from socm_like.policy import Policy
+from socm_like.resources import Machine, Prediction, Resources
 from socm_like.settings import Execution
+from socm_like.sizes import runtime_of
 from socm_like.task import Task
 from socm_like.tasks import resolve
 from socm_like.window import WindowTable
@@ -22,9 +24,10 @@ from socm_like.window import WindowTable
 SCHEMA = 1
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-_TASK_FIELDS = tuple(field.name for field in fields(Task))
-_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search", "trial_of"))
+_TASK_FIELDS = tuple(each.name for each in fields(Task))
+_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search", "trial_of", "predicted", "stated"))
 """Fields that a plan leaves out where they are empty."""
+_SPANS = ("runtime", "typical_runtime")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Plan:
     """Each after the tasks it depends on."""
     window: WindowTable | None = None
     """When tasks run by preference."""
+    policy: Policy = field(default_factory=Policy)
+    """Which tasks come first, how many at once, what all may cost."""
     notes: tuple[str, ...] = ()
     """What one should know of its sweeps: combinations that were taken out, and why."""
 
@@ -72,6 +77,7 @@ class Plan:
             "plugins": [str(path) for path in self.plugins],
             "preload": list(self.preload),
             "window": None if self.window is None else self.window.model_dump(mode="json"),
+            "policy": self.policy.model_dump(mode="json", exclude_defaults=True),
             "notes": list(self.notes),
         }
         lines = ",\n".join(_ENCODE(task_data(task)) for task in self.tasks)
@@ -82,6 +88,8 @@ def task_data(task: Task) -> dict[str, Any]:
     """Return a task as JSON, without what is empty and may be missing."""
     data = {name: value for name in _TASK_FIELDS if (value := getattr(task, name)) or name not in _OPTIONAL}
     data["resources"] = task.resources.model_dump(mode="json", exclude_none=True)
+    if task.predicted is not None:
+        data["predicted"] = task.predicted.model_dump(mode="json", exclude_none=True)
     return data
 
 
@@ -107,6 +115,7 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
             preload=tuple(data["preload"]),
             tasks=tuple(map(task_of, data["tasks"])),
             window=WindowTable.model_validate(data["window"]) if data.get("window") is not None else None,
+            policy=Policy.model_validate(data.get("policy", {})),
             notes=tuple(data.get("notes", ())),
         )
     except (LookupError, TypeError, ValueError) as error:
@@ -122,14 +131,16 @@ def task_of(data: Mapping[str, Any]) -> Task:
             "dependencies": tuple(data["dependencies"]),
             "swept": tuple(data.get("swept", ())),
             "argv": None if data["argv"] is None else tuple(data["argv"]),
-            "resources": _resources(data["resources"]),
+            "resources": Resources.model_validate(_spans(data["resources"])),
+            "predicted": Prediction.model_validate(_spans(data["predicted"])) if data.get("predicted") else None,
+            "stated": tuple(data.get("stated", ())),
         }
     )
 
 
-def _resources(data: Mapping[str, Any]) -> Resources:
-    runtime = data.get("runtime")
-    return Resources.model_validate({**data, "runtime": None if runtime is None else timedelta(seconds=runtime)})
+def _spans(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sizes as a plan states them, with time spans instead of their seconds."""
+    return {key: timedelta(seconds=value) if key in _SPANS else value for key, value in data.items()}
 
 
 def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDigests) -> Plan:
@@ -154,6 +165,7 @@ def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDi
         preload=tuple(preload),
         tasks=resolved.tasks,
         window=campaign.window,
+        policy=campaign.policy,
         notes=resolved.notes,
     )
 
@@ -166,11 +178,6 @@ def _capped(machine: Machine, execution: Execution) -> Machine:
             "memory": min(machine.memory, execution.memory or machine.memory),
         }
     )
-
-
-def runtime_of(task: Task) -> float:
-    """Return the stated runtime in seconds, or the weight of an unstated one."""
-    return (task.resources.runtime or UNSTATED_RUNTIME).total_seconds()
 
 
 def upward_ranks(tasks: Sequence[Task]) -> dict[str, float]:

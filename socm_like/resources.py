@@ -64,6 +64,21 @@ class ResourcePatch(Model):
     gpu_memory: Bytes | None = None
 
 
+class Prediction(Model):
+    """What a task will need, learned from what tasks like it needed; ``None`` where nothing was learned."""
+
+    memory: Bytes | None = None
+    """Of the whole task, exceeded by few."""
+    gpu_memory: Bytes | None = None
+    """On each GPU, exceeded by few."""
+    runtime: Duration | None = None
+    """Exceeded by few."""
+    typical_runtime: Duration | None = None
+    """Exceeded by half of them."""
+    records: PositiveInt
+    """Finished tasks that it rests on."""
+
+
 class Machine(Model):
     """What tasks run on."""
 

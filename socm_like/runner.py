@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 
-from socm_like.batch import Key, batch_detail, leader_of, of_member
+from socm_like.batch import batch_detail
+from socm_like.clock import LONGEST_WAIT, Clock
 from socm_like.executors.base import Attempt, Executor, Launch
+from socm_like.flight import Flight
 from socm_like.frontier import Frontier
 from socm_like.growth import Retries, request_of
 from socm_like.identity import FileDigests, digest_cache
 from socm_like.journal import Event, Journal, Record, TaskState
 from socm_like.ledger import Ledger, Outcome, Watcher
 from socm_like.neighbours import Neighbours
-from socm_like.outcome import Place, changed_input, conclude, find_result, is_to_be_tried_again
+from socm_like.outcome import is_to_be_tried_again
 from socm_like.plan import Plan
 from socm_like.registry import Registry
 from socm_like.requests import read_requests
@@ -26,8 +28,6 @@ from socm_like.task import Task
 from socm_like.waiting import Waiting
 from socm_like.workplace import Workplace
 
-POLL = 0.25
-"""Longest wait for news, in seconds; requests and interrupts are looked at in between."""
 AHEAD = 128
 """Attempts handed over beyond the machine's cores, so that no core waits for this process."""
 
@@ -44,7 +44,9 @@ class Runner:
     open_registry: Callable[[], Registry]
     """Returns the kinds; asked for only where a search or a batch needs them."""
     watcher: Watcher
-    clock: Callable[[], float] = time.time
+    clock: Clock = field(default_factory=Clock)
+    workplace: Workplace | None = None
+    """Where attempts work; by default directories of the store."""
     interrupted: bool = False
     """Set from a signal handler: stop launching, cancel what runs, leave."""
 
@@ -53,24 +55,20 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.tasks = {task.name: task for task in (*self.plan.tasks, *written_trials(self.run))}
-        self._ledger = Ledger(self.journal, self.watcher, self.clock, self.tasks)
+        self._ledger = Ledger(self.journal, self.watcher, self.clock.time, self.tasks)
         self.records = self._ledger.records
         self._frontier = Frontier(tuple(self.tasks.values()))
-        self._digests = FileDigests(digest_cache(self.plan.store))
-        self._in_flight: set[str] = set()
-        self._batches: dict[Key, list[str]] = {}
-        """The attempt that is a shared process -> the tasks it does."""
+        digests = FileDigests(digest_cache(self.plan.store))
+        self._flight = Flight()
         self._same: dict[str, list[str]] = {}
         """Identity in flight, or of an open search -> further tasks that want the same result."""
-        self._waiting = Waiting(self.plan.window, self.clock)
-        self._searches = Searches(self.plan, self.run, self._digests)
-        self._endings: dict[str, tuple[TaskState, str]] = {}
-        """Task in flight that is to be ended -> what it ends as, and why."""
+        self._waiting = Waiting(self.plan.window, self.clock.time)
+        self._searches = Searches(self.plan, self.run, digests)
         self._retries = Retries(self.plan.execution, self.plan.machine)
         self._executor: Executor | None = None
         self._kinds = cache(self.open_registry)
         self._cancelling = False
-        self._workplace = Workplace(self.plan, self.run)
+        self._workplace = self.workplace or Workplace(self.plan, self.run, digests)
         self._looked_at_requests = 0.0
         self._is_time_to_look = False
 
@@ -95,13 +93,14 @@ class Runner:
                 self._look_around()
                 self._drive_searches()
                 self._launch()
-                if not (self._in_flight or self._waiting or self._searches):
+                if not (self._flight or self._waiting or self._searches):
                     break
-                if self._in_flight:
-                    for event in self._engine().poll(POLL):
+                wait = min(self.clock.longest_wait, self._waiting.pause())
+                if self._flight:
+                    for event in self._engine().poll(wait):
                         self._observe(event)
                 elif self._waiting:
-                    time.sleep(POLL)
+                    self.clock.sleep(wait)
                 self.watcher.tick()
             self._ledger.write(commit=True)
         finally:
@@ -118,11 +117,7 @@ class Runner:
         for task in self.tasks.values():
             record = self.records[task.name]
             if record.state in (TaskState.QUEUED, TaskState.RUNNING):
-                leader = leader_of(record)
-                if leader is not None:
-                    self._batches.setdefault(leader, []).append(task.name)
-                open_attempts[Attempt(*(leader or (task.name, record.attempt)))] = None
-                self._in_flight.add(task.name)
+                open_attempts[self._flight.take_up(task.name, record)] = None
                 self._same.setdefault(task.id, [])
             elif revive and is_to_be_tried_again(task, self.records, retry, self.plan.store):
                 more = self._retries.on_request(task, record)
@@ -132,7 +127,7 @@ class Runner:
         for task in self.tasks.values():
             parents = [self.records[parent] for parent in task.dependencies]
             missing = self._frontier.count_missing(task, self.records)
-            if not self.records[task.name].state.is_final and task.name not in self._in_flight:
+            if not self.records[task.name].state.is_final and task.name not in self._flight:
                 if any(parent.state.is_final and not parent.state.is_success for parent in parents):
                     self._skip(task.name)
                 elif missing == 0:
@@ -144,9 +139,9 @@ class Runner:
     def _begin_anew(self) -> None:
         """Begin a fresh attempt at every task, and the searches from nothing; what still runs is ended first."""
         self._take_up(set(), revive=False)
-        self._end(list(self._in_flight), TaskState.CANCELLED, "computed anew")
-        while self._in_flight:
-            for event in self._engine().poll(POLL):
+        self._end(self._flight.names, TaskState.CANCELLED, "computed anew")
+        while self._flight:
+            for event in self._engine().poll(self.clock.longest_wait):
                 self._observe(event)
         self._same.clear()
         self._ledger.renewed.clear()
@@ -163,16 +158,13 @@ class Runner:
     def _launch(self) -> None:
         """Hand over as many ready tasks as the machine can take soon."""
         cores = len(self.plan.machine.cores)
-        room = cores + AHEAD - self._processes()
-        if self._processes() < cores:  # cores idle: a few at once, the rest while those run
-            room -= self._hand_over(cores - self._processes())
+        processes = self._flight.processes
+        room = cores + AHEAD - processes
+        if processes < cores:  # cores idle: a few at once, the rest while those run
+            room -= self._hand_over(cores - processes)
         if room >= AHEAD // 2:  # hand over in large pieces: each costs a sync
             self._hand_over(room)
         self._ledger.write()
-
-    def _processes(self) -> int:
-        """Return how many attempts the executor has: a batch counts once."""
-        return len(self._in_flight) - sum(len(members) - 1 for members in self._batches.values())
 
     def _hand_over(self, room: int) -> int:
         """Hand over ready tasks with their intent on disk first; return how many processes that makes."""
@@ -199,9 +191,9 @@ class Runner:
             return False
         if task.id in self._same and not self._searches.is_over(name):
             self._same[task.id].append(name)
-        elif self._ledger.takes_results(task) and find_result(task, self.plan.store) is not None:
+        elif self._ledger.takes_results(task) and self._workplace.has_result(task):
             self._finish(name, TaskState.CACHED)
-        elif problem := changed_input(task, self._digests):
+        elif problem := self._workplace.changed_input(task):
             self._finish(name, TaskState.INVALID, problem)
         elif (wait := self._waiting.reason(task, self.records[name])) is not None:
             if wait.state.is_final:
@@ -236,10 +228,8 @@ class Runner:
         leader = (batch.tasks[0].name, attempts[batch.tasks[0].name])
         launch = self._workplace.prepare(batch, attempts, max(self._frontier.rank(name) for name in attempts))
         detail = batch_detail(leader, len(attempts)) if len(attempts) > 1 else {}
-        if detail:
-            self._batches[leader] = list(attempts)
+        self._flight.start(leader, attempts)
         for name in attempts:
-            self._in_flight.add(name)
             self._ledger.note(name, TaskState.QUEUED, **detail)
         return launch
 
@@ -252,15 +242,12 @@ class Runner:
 
     def _observe(self, event: Event) -> None:
         """Take in one observation; of a process that tasks share, for each of them."""
-        members = self._batches.get((event.task, event.attempt))
+        members = self._flight.concerned(event)
         if members is None:
             self._take_in(event)
             return
-        if event.state.is_final:
-            del self._batches[event.task, event.attempt]
         for name in members:
-            record, task = self.records[name], self.tasks[name]
-            told = of_member(event, name, record, self.run.partial(task.folder), f"{self.plan.store}/{task.folder}")
+            told = self._workplace.event_of_member(event, self.tasks[name], self.records[name])
             self._take_in(told, alone=event.state not in (TaskState.LOST, TaskState.NODE_FAIL))
 
     def _take_in(self, event: Event, *, alone: bool = False) -> None:
@@ -273,39 +260,32 @@ class Runner:
                 self._ledger.record(event)
             return
         task = self.tasks[event.task]
-        place = Place(self.run.partial(task.folder), self.plan.store, self._ledger.is_fresh(task))
-        event = conclude(task, self._as_asked(event), record.started, place, self._digests)
-        self._in_flight.discard(task.name)
-        if place.replaces and event.state is TaskState.DONE:
+        is_fresh = self._ledger.is_fresh(task)
+        event = self._workplace.conclude(task, self._flight.as_asked(event), record.started, replaces=is_fresh)
+        self._flight.land(task.name)
+        if is_fresh and event.state is TaskState.DONE:
             self._ledger.renewed.add(task.id)
-        is_bystander = event.state is TaskState.CANCELLED and task.name not in self._endings
+        is_bystander = self._flight.is_unasked(event)
         is_suspect = alone and event.state is TaskState.LOST
-        is_wanted = event.state.is_success or self._cancelling or task.name in self._endings
+        is_wanted = event.state.is_success or self._cancelling or self._flight.is_to_end(task.name)
         more = (
             {} if is_bystander or is_suspect else None if is_wanted else self._retries.after(task, record, event.state)
         )
         if more is not None:  # nobody in this session wanted it to end
             self._ledger.record(event)
             is_alone = is_suspect or record.wishes("alone") or bool(more)
-            self._ledger.begin_again(task.name, fresh=place.replaces, alone=is_alone, more=more)
+            self._ledger.begin_again(task.name, fresh=is_fresh, alone=is_alone, more=more)
             self._frontier.push(task.name)
         else:
             self._ledger.record(event)
             self._pass_on(task.name)
-        self._endings.pop(task.name, None)
+        self._flight.forget_request(task.name)
         self._release(task)
 
     def _release(self, task: Task) -> None:
         """Let those go on that waited for the result of this task."""
         for name in self._same.pop(task.id, []):
             self._frontier.push(name)
-
-    def _as_asked(self, event: Event) -> Event:
-        """Return the end of a task as the end that was asked for, where it was cancelled."""
-        if event.state not in (TaskState.CANCELLED, TaskState.LOST) or event.task not in self._endings:
-            return event
-        state, reason = self._endings[event.task]
-        return replace(event, state=state, detail={**event.detail, "reason": reason})
 
     def _finish(self, name: str, state: TaskState, reason: str | None = None) -> None:
         """Give a task that does not run its final state."""
@@ -365,7 +345,7 @@ class Runner:
             self._cancel(list(self.tasks), "interrupted")
             self._cancelling = True
         now = time.monotonic()
-        self._is_time_to_look = now - self._looked_at_requests >= POLL
+        self._is_time_to_look = now - self._looked_at_requests >= LONGEST_WAIT
         if self._is_time_to_look:
             self._looked_at_requests = now
             for request in read_requests(self.run):
@@ -377,10 +357,10 @@ class Runner:
         wanted = set(asked)
         names = [*asked, *(task.name for task in self.tasks.values() if task.trial_of in wanted)]
         self._searches.close(asked)
-        self._end([name for name in names if name in self._in_flight], TaskState.CANCELLED, reason)
+        self._end(names, TaskState.CANCELLED, reason)
         for name in names:
             self._waiting.forget(name)
-            if name in self.records and name not in self._in_flight and not self.records[name].state.is_final:
+            if name in self.records and name not in self._flight and not self.records[name].state.is_final:
                 self._ledger.note(name, TaskState.CANCELLED, reason=reason)
         for name in names:
             if name in self.records and self.records[name].state is TaskState.CANCELLED:
@@ -390,11 +370,5 @@ class Runner:
 
     def _end(self, names: Sequence[str], state: TaskState, reason: str) -> None:
         """Ask for tasks in flight to be ended; with each goes the process it shares."""
-        attempts: dict[Attempt, None] = {}
-        for name in names:
-            record = self.records[name]
-            if name in self._in_flight and name not in self._endings:
-                self._endings[name] = (state, reason)
-                attempts[Attempt(*(leader_of(record) or (name, record.attempt)))] = None
-        if attempts:
-            self._engine().cancel(list(attempts))
+        if attempts := self._flight.ask_to_end(names, self.records, state, reason):
+            self._engine().cancel(attempts)

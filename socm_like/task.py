@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from socm_like.resources import Resources
+from socm_like.resources import Prediction, Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Task:
     dependencies: tuple[str, ...]
     """Names of the tasks that must succeed first."""
     resources: Resources
+    """What it asks for: the limits it runs under."""
     argv: tuple[str, ...] | None
     """The program, or None for a Python task."""
     environment: Mapping[str, str]
@@ -47,3 +48,7 @@ class Task:
     """The search that asked for it while the campaign ran; its failure is for that to judge."""
     search: Mapping[str, Any] | None = None
     """How the trials of a search are made: the recipe of the workflow it drives."""
+    predicted: Prediction | None = None
+    """What it will need by what tasks like it needed; None where there are too few of them."""
+    stated: tuple[str, ...] = ()
+    """Names of the resources that the user stated: no prediction is put in their place."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from socm_like.machine_file import MachineFile, Nodes, Partition
-from socm_like.plan import Plan, runtime_of
+from socm_like.plan import Plan
 from socm_like.resources import Machine
 from socm_like.schedule import (
     Allocation,
@@ -20,6 +20,7 @@ from socm_like.schedule import (
     make_schedule,
     recommend,
 )
+from socm_like.sizes import gpu_memory_of, memory_of, runtime_of
 from socm_like.task import Task
 
 
@@ -32,9 +33,9 @@ def jobs_of(tasks: Sequence[Task]) -> list[Job]:
             dependencies=task.dependencies,
             ranks=task.resources.ranks,
             threads=task.resources.threads,
-            memory=task.resources.memory or 0,
+            memory=memory_of(task) or 0,
             gpus=task.resources.gpus,
-            gpu_memory=task.resources.gpu_memory or 0,
+            gpu_memory=gpu_memory_of(task) or 0,
         )
         for task in tasks
     ]

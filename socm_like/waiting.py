@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,10 @@ class Waiting:
 
     def __bool__(self) -> bool:
         return bool(self._elsewhere or self._held)
+
+    def pause(self) -> float:
+        """Return the seconds until the next task may start for which that is known."""
+        return max(0.0, min(self._held.values(), default=math.inf) - self.clock())
 
     def reason(self, task: Task, record: Record) -> Reason | None:
         """Return why a task is not to start now and keep it until it may, or None when it is to start.

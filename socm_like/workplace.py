@@ -7,20 +7,24 @@ from collections.abc import Mapping
 from os.path import basename
 from pathlib import Path
 
+from socm_like.batch import of_member
 from socm_like.executors.base import Attempt, Launch
-from socm_like.journal import store_errors
-from socm_like.outcome import prepare
+from socm_like.identity import FileDigests
+from socm_like.journal import Event, Record, store_errors
+from socm_like.outcome import Place, changed_input, conclude, find_result, prepare
 from socm_like.plan import Plan
 from socm_like.shared import Batch
 from socm_like.store import RunDirectory
+from socm_like.task import Task
 
 
 class Workplace:
-    """Makes the directories that the attempts of one run work in."""
+    """The directories that the attempts of one run work in, and what they leave there."""
 
-    def __init__(self, plan: Plan, run: RunDirectory) -> None:
+    def __init__(self, plan: Plan, run: RunDirectory, digests: FileDigests) -> None:
         self._plan = plan
         self._run = run
+        self._digests = digests
         self._grace = plan.execution.grace.total_seconds()
         self._folders: set[str] = set()
         """Folders that are known to exist."""
@@ -53,6 +57,23 @@ class Workplace:
             priority=priority,
             grace=self._grace,
         )
+
+    def has_result(self, task: Task) -> bool:
+        """Whether a finished result of this very task is there."""
+        return find_result(task, self._plan.store) is not None
+
+    def changed_input(self, task: Task) -> str:
+        """Return which input is no longer what the task's identity says it is, or an empty string."""
+        return changed_input(task, self._digests)
+
+    def conclude(self, task: Task, event: Event, started: str | None, *, replaces: bool) -> Event:
+        """Return what an attempt that ended amounts to, its result in its place; see :func:`outcome.conclude`."""
+        place = Place(self._run.partial(task.folder), self._plan.store, replaces)
+        return conclude(task, event, started, place, self._digests)
+
+    def event_of_member(self, event: Event, task: Task, record: Record) -> Event:
+        """Return what the end or the progress of a process that tasks share means for one of them."""
+        return of_member(event, task.name, record, self._run.partial(task.folder), f"{self._plan.store}/{task.folder}")
 
     def _make(self, folder: str) -> None:
         if folder not in self._folders:

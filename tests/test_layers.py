@@ -18,14 +18,15 @@ WORKFLOWS = ROOT / "workflows" / "socm_workflows"
 
 LEVELS = (
     ("errors", "fields", "units"),
-    ("batch", "contract", "faults", "identity", "journal", "logs", "requests", "resources", "store", "window"),
+    ("batch", "clock", "contract", "faults", "identity", "journal", "logs", "requests", "resources", "store", "window"),
     ("workflow",),
     ("declared_kind", "document", "labels", "reads", "references", "registry", "sweep"),
-    ("campaign", "edges", "entry", "machine_file", "settings"),
-    ("pairing", "recipe", "shared_sweeps", "sweeps", "task", "trials", "unfold", "variations"),
+    ("campaign", "edges", "entry", "machine_file", "policy", "settings"),
+    ("pairing", "recipe", "shared_sweeps", "sizes", "sweeps", "task", "trials", "unfold", "variations"),
     ("estimate", "growth", "outcome", "plan", "schedule", "tasks", "timeline"),
     ("executors",),
     (
+        "flight",
         "frontier",
         "ledger",
         "neighbours",

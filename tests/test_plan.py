@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from socm_like.campaign import load_campaign
 from socm_like.errors import CampaignError, StoreError
 from socm_like.identity import FileDigests
-from socm_like.plan import Plan, critical_path, make_plan, read_plan, runtime_of, upward_ranks
+from socm_like.plan import Plan, critical_path, make_plan, read_plan, upward_ranks
 from socm_like.resources import Machine, Resources
 from socm_like.settings import Execution
+from socm_like.sizes import runtime_of
 from socm_like.task import Task
 
 MACHINE = Machine(name="small", cores=(0, 2, 4, 6), memory=8 * 2**30, gpus=("0", "1"))

@@ -16,8 +16,9 @@ from socm_like.cli.options import campaign_argument, campaign_store_option, json
 from socm_like.cli.render import table
 from socm_like.errors import UsageError
 from socm_like.outcome import find_result
-from socm_like.plan import Plan, critical_path, runtime_of, upward_ranks
+from socm_like.plan import Plan, critical_path, upward_ranks
 from socm_like.schedule import Schedule
+from socm_like.sizes import runtime_of
 from socm_like.store import write_atomically
 from socm_like.task import Task
 from socm_like.timeline import nodes_of, schedule_of
