@@ -1,4 +1,7 @@
-"""Which tasks may start next: those whose dependencies have succeeded, the longest chain behind them first."""
+"""Which tasks may start next: those whose dependencies have succeeded, the most urgent first.
+
+What is more urgent is decided by priority, then by the longest chain behind a task, then by the order of the plan.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,23 @@ from socm_like.plan import upward_ranks
 from socm_like.sizes import runtime_of
 from socm_like.task import Task
 
+PRIORITY = 1e10
+"""Seconds of a chain that one step of priority outweighs: no campaign takes 300 years."""
+
 _Place = tuple[float, int, str]
-"""Where a ready task stands: by the chain behind it, then by the order of the plan."""
+"""Where a ready task stands: by its urgency, then by the order of the plan."""
 
 
 class Frontier:
     """The tasks of a run between ``planned`` and ``queued``."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], priority_of: Callable[[str], int] = lambda _: 0) -> None:
+        """Take the tasks, each after those it depends on, and the priority of a workflow."""
+        self._priority_of = priority_of
         self._children: dict[str, list[str]] = {}
         self._parents: dict[str, Sequence[str]] = {}
         self._missing: dict[str, int] = {}
-        self._ranks: dict[str, float] = {}
+        self._urgency: dict[str, float] = {}
         self._order: dict[str, int] = {}
         self._batch: dict[str, str] = {}
         self._ready: list[_Place] = []
@@ -29,12 +37,12 @@ class Frontier:
         """Of those in the heap that can share a process, by batch: those that have not been taken out of turn."""
         for task in tasks:
             self._enter(task)
-        self._ranks = upward_ranks(tasks)
+        self._urgency = self._urgencies(tasks, runtime_of)
 
     def add(self, task: Task) -> None:
         """Take in a task that turned up while the run goes on, all of whose dependencies have succeeded."""
         self._enter(task)
-        self._ranks[task.name] = runtime_of(task)
+        self._urgency[task.name] = PRIORITY * self._priority_of(task.workflow) + runtime_of(task)
         self._missing[task.name] = 0
 
     def _enter(self, task: Task) -> None:
@@ -71,9 +79,32 @@ class Frontier:
                 return failed[0]
             name = ended[0]
 
-    def rank(self, name: str) -> float:
-        """Return the seconds from the task's start to the end of the longest chain behind it."""
-        return self._ranks[name]
+    def urgency(self, name: str) -> float:
+        """Return how urgent a task is: the seconds of the longest chain from its start on, and its priority in them."""
+        return self._urgency[name]
+
+    def rerank(self, tasks: Sequence[Task], seconds_of: Callable[[Task], float]) -> None:
+        """Order the tasks anew, by how long each is expected to take now; ``tasks`` are all, parents first."""
+        self._urgency = self._urgencies(tasks, seconds_of)
+        names = [name for _, _, name in self._ready]
+        self._ready, alike = [], self._alike
+        kept = {batch: {name for _, _, name in places} for batch, places in alike.items()}
+        self._alike = {}
+        for name in names:
+            batch = self._batch.get(name)
+            if batch is None or name in kept.get(batch, ()):
+                self.push(name)
+
+    def _urgencies(self, tasks: Sequence[Task], seconds_of: Callable[[Task], float]) -> dict[str, float]:
+        """Return the urgency of each task; what a task waits for is at least as urgent as it is."""
+        ranks = upward_ranks(tasks, seconds_of)
+        highest: dict[str, int] = {}
+        for task in reversed(tasks):
+            own = max(self._priority_of(task.workflow), highest.get(task.name, -(10**9)))
+            ranks[task.name] += PRIORITY * own
+            for parent in task.dependencies:
+                highest[parent] = max(highest.get(parent, own), own)
+        return ranks
 
     def count_missing(self, task: Task, records: Mapping[str, Record]) -> int:
         """Take note of how many dependencies have not succeeded; return it."""
@@ -88,7 +119,7 @@ class Frontier:
 
     def push(self, name: str) -> None:
         """Let a task start when its turn comes."""
-        place = (-self._ranks[name], self._order[name], name)
+        place = (-self._urgency[name], self._order[name], name)
         heapq.heappush(self._ready, place)
         if name in self._batch:
             self._alike.setdefault(self._batch[name], set()).add(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
@@ -180,12 +180,12 @@ def _capped(machine: Machine, execution: Execution) -> Machine:
     )
 
 
-def upward_ranks(tasks: Sequence[Task]) -> dict[str, float]:
+def upward_ranks(tasks: Sequence[Task], seconds_of: Callable[[Task], float] = runtime_of) -> dict[str, float]:
     """Return for each task the seconds from its start to the end of the longest chain behind it.
 
     Source: upward rank without communication cost; Topcuoglu, Hariri & Wu (2002), IEEE TPDS 13(3), eq. 3, p. 264.
     """
-    ranks = {task.name: runtime_of(task) for task in tasks}
+    ranks = {task.name: seconds_of(task) for task in tasks}
     longest_after: dict[str, float] = {}
     for task in reversed(tasks):
         ranks[task.name] += longest_after.get(task.name, 0.0)

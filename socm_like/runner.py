@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from socm_like.batch import batch_detail
 from socm_like.clock import LONGEST_WAIT, Clock
 from socm_like.executors.base import Attempt, Executor, Launch
 from socm_like.flight import Flight
 from socm_like.frontier import Frontier
-from socm_like.growth import Retries, request_of
+from socm_like.growth import Retries
 from socm_like.identity import FileDigests, digest_cache
 from socm_like.journal import Event, Journal, Record, TaskState
 from socm_like.ledger import Ledger, Outcome, Watcher
 from socm_like.neighbours import Neighbours
 from socm_like.outcome import is_to_be_tried_again
 from socm_like.plan import Plan
+from socm_like.quota import Quota
 from socm_like.registry import Registry
 from socm_like.requests import read_requests
 from socm_like.searches import Searches, forget_trials, written_trials
 from socm_like.shared import Batch, batches
 from socm_like.store import RunDirectory, RunLock
 from socm_like.task import Task
-from socm_like.waiting import Waiting
+from socm_like.waiting import Waiting, next_pieces, request_now
 from socm_like.workplace import Workplace
 
 AHEAD = 128
@@ -57,13 +59,14 @@ class Runner:
         self.tasks = {task.name: task for task in (*self.plan.tasks, *written_trials(self.run))}
         self._ledger = Ledger(self.journal, self.watcher, self.clock.time, self.tasks)
         self.records = self._ledger.records
-        self._frontier = Frontier(tuple(self.tasks.values()))
+        self._frontier = Frontier(tuple(self.tasks.values()), self.plan.policy.priority)
         digests = FileDigests(digest_cache(self.plan.store))
         self._flight = Flight()
         self._same: dict[str, list[str]] = {}
         """Identity in flight, or of an open search -> further tasks that want the same result."""
         self._waiting = Waiting(self.plan.window, self.clock.time)
         self._searches = Searches(self.plan, self.run, digests)
+        self._quota = Quota(self.plan.policy, self.tasks, self.journal.events)
         self._retries = Retries(self.plan.execution, self.plan.machine)
         self._executor: Executor | None = None
         self._kinds = cache(self.open_registry)
@@ -93,7 +96,10 @@ class Runner:
                 self._look_around()
                 self._drive_searches()
                 self._launch()
-                if not (self._flight or self._waiting or self._searches):
+                if not self._flight:
+                    for name, why in self._quota.refused():
+                        self._finish(name, TaskState.CANCELLED, why)
+                if not (self._flight or self._waiting or self._searches or self._quota):
                     break
                 wait = min(self.clock.longest_wait, self._waiting.pause())
                 if self._flight:
@@ -118,6 +124,7 @@ class Runner:
             record = self.records[task.name]
             if record.state in (TaskState.QUEUED, TaskState.RUNNING):
                 open_attempts[self._flight.take_up(task.name, record)] = None
+                self._quota.go_on(task, record)
                 self._same.setdefault(task.id, [])
             elif revive and is_to_be_tried_again(task, self.records, retry, self.plan.store):
                 more = self._retries.on_request(task, record)
@@ -149,9 +156,10 @@ class Runner:
             self._ledger.begin_again(task.name, fresh=True)
         self._ledger.write(commit=True)  # before anything is removed
         forget_trials(self.run, self.plan.tasks)
-        self.tasks = {task.name: task for task in self.plan.tasks}
+        for name in [name for name, task in self.tasks.items() if task.trial_of]:
+            del self.tasks[name]
         self._ledger.set_aside(self.tasks)
-        self._frontier = Frontier(self.plan.tasks)
+        self._frontier = Frontier(self.plan.tasks, self.plan.policy.priority)
 
     # launching
 
@@ -169,7 +177,7 @@ class Runner:
     def _hand_over(self, room: int) -> int:
         """Hand over ready tasks with their intent on disk first; return how many processes that makes."""
         launches: list[Launch] = []
-        for free in self._waiting.released():
+        for free in (*self._waiting.released(), *self._quota.released()):
             self._frontier.push(free)
         while len(launches) < room and not self._cancelling:
             name = self._frontier.pop()
@@ -205,7 +213,7 @@ class Runner:
             trials = [trial for trial in self.tasks.values() if trial.trial_of == name]
             if problem := self._searches.open(task, trials, self._kinds):
                 self._finish(name, TaskState.FAILED, problem)
-        else:
+        elif self._quota.start(task, self.records[name]):
             self._same.setdefault(task.id, [])
             return True
         return False
@@ -217,7 +225,7 @@ class Runner:
         if task.batch and not self.records[name].wishes("alone"):
             names += self._frontier.take(task.batch, self._is_to_be_launched)
         alone = [n for n in names if len(names) == 1 or self.records[n].wishes("alone")]
-        found = [Batch((self.tasks[n],), request_of(self.tasks[n], self.records[n])) for n in alone]
+        found = [Batch((self.tasks[n],), request_now(self.tasks[n], self.records[n], self.clock.time())) for n in alone]
         if together := [self.tasks[n] for n in names if n not in alone]:
             found += batches(together, self._kinds(), self.plan.machine, self.plan.execution.batch_size)
         return [self._prepare(batch) for batch in found]
@@ -226,7 +234,7 @@ class Runner:
         """Make the directories of a process, and journal that its tasks are about to be launched."""
         attempts = {task.name: self.records[task.name].attempt for task in batch.tasks}
         leader = (batch.tasks[0].name, attempts[batch.tasks[0].name])
-        launch = self._workplace.prepare(batch, attempts, max(self._frontier.rank(name) for name in attempts))
+        launch = self._workplace.prepare(batch, attempts, max(self._frontier.urgency(name) for name in attempts))
         detail = batch_detail(leader, len(attempts)) if len(attempts) > 1 else {}
         self._flight.start(leader, attempts)
         for name in attempts:
@@ -258,19 +266,20 @@ class Runner:
         if not event.state.is_final:
             if record.state is not event.state:
                 self._ledger.record(event)
+                self._quota.saw(event)
             return
         task = self.tasks[event.task]
         is_fresh = self._ledger.is_fresh(task)
         event = self._workplace.conclude(task, self._flight.as_asked(event), record.started, replaces=is_fresh)
         self._flight.land(task.name)
+        self._quota.saw(event)
+        self._quota.end(task)
         if is_fresh and event.state is TaskState.DONE:
             self._ledger.renewed.add(task.id)
         is_bystander = self._flight.is_unasked(event)
         is_suspect = alone and event.state is TaskState.LOST
         is_wanted = event.state.is_success or self._cancelling or self._flight.is_to_end(task.name)
-        more = (
-            {} if is_bystander or is_suspect else None if is_wanted else self._retries.after(task, record, event.state)
-        )
+        more = {} if is_bystander or is_suspect else None if is_wanted else self._next_request(task, event)
         if more is not None:  # nobody in this session wanted it to end
             self._ledger.record(event)
             is_alone = is_suspect or record.wishes("alone") or bool(more)
@@ -281,6 +290,12 @@ class Runner:
             self._pass_on(task.name)
         self._flight.forget_request(task.name)
         self._release(task)
+
+    def _next_request(self, task: Task, event: Event) -> Mapping[str, Any] | None:
+        """Return what the attempt after one that ended badly asks for, or None where there is to be none."""
+        record = self.records[task.name]
+        rest = next_pieces(record, event.state)
+        return self._retries.after(task, record, event.state) if rest is None else rest
 
     def _release(self, task: Task) -> None:
         """Let those go on that waited for the result of this task."""
@@ -360,6 +375,7 @@ class Runner:
         self._end(names, TaskState.CANCELLED, reason)
         for name in names:
             self._waiting.forget(name)
+            self._quota.forget(name)
             if name in self.records and name not in self._flight and not self.records[name].state.is_final:
                 self._ledger.note(name, TaskState.CANCELLED, reason=reason)
         for name in names:

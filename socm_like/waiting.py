@@ -11,10 +11,13 @@ from typing import Any
 from socm_like.growth import request_of
 from socm_like.journal import Record, TaskState
 from socm_like.neighbours import Neighbours
-from socm_like.resources import UNSTATED_RUNTIME
+from socm_like.resources import UNSTATED_RUNTIME, Resources
 from socm_like.task import Task
 from socm_like.units import format_instant, parse_instant
 from socm_like.window import NoWindowError, WindowTable, choose_start, held_text
+
+SHORTEST = 60.0
+"""Seconds that a piece lasts at the least, though it may begin late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Waiting:
             return None
         held = record.details.get(TaskState.HELD)
         if held is None:
-            return self._decide(task, record, self.window)
+            return self._decide(task, record, self.window) if not pieces_of(record) else self._go_on(task, record)
         if parse_instant(held["until"]) > self.clock():
             self._held[task.name] = parse_instant(held["until"])
             return Reason(TaskState.HELD, held)
@@ -68,7 +71,7 @@ class Waiting:
         now = datetime.fromtimestamp(self.clock(), UTC)
         runtime: timedelta = request_of(task, record).runtime or UNSTATED_RUNTIME
         try:
-            decision = choose_start(now, runtime, window, restartable=False)
+            decision = choose_start(now, runtime, window, restartable=task.restartable)
         except NoWindowError as error:
             return Reason(TaskState.FAILED, {"reason": str(error)})
         if decision.start <= now and not decision.is_degraded:
@@ -76,10 +79,22 @@ class Waiting:
         told = held_text(window, now, decision.start) if decision.start > now else ""
         text = "; ".join(part for part in (told, decision.reason if decision.is_degraded else "") if part)
         self._held[task.name] = decision.start.timestamp()
-        detail: dict[str, str | float] = {"until": format_instant(decision.start.timestamp()), "reason": text}
+        detail: dict[str, Any] = {"until": format_instant(decision.start.timestamp()), "reason": text}
+        if len(decision.pieces) > 1:
+            detail["pieces"] = [[piece.start.timestamp(), piece.length.total_seconds()] for piece in decision.pieces]
         if decision.is_degraded:
             detail["on_peak"] = decision.on_peak.total_seconds()
         return Reason(TaskState.HELD, detail)
+
+    def _go_on(self, task: Task, record: Record) -> Reason:
+        """Hold a task that was stopped at the end of a window until the next that was decided on."""
+        pieces = pieces_of(record)
+        start = max(pieces[0][0], self.clock())
+        assert self.window is not None
+        now, opens = (datetime.fromtimestamp(at, UTC) for at in (self.clock(), start))
+        self._held[task.name] = start
+        told = f"{held_text(self.window, now, opens)}; goes on from where it was stopped, {len(pieces)} to go"
+        return Reason(TaskState.HELD, {"until": format_instant(start), "reason": told, "pieces": pieces})
 
     def _computing(self, identity: str) -> str:
         return self.neighbours.computes(identity) if self.neighbours is not None else ""
@@ -96,3 +111,29 @@ class Waiting:
         for name in (*free, *[name for name, until in self._held.items() if until <= now]):
             self.forget(name)
             yield name
+
+
+def pieces_of(record: Record) -> list[list[float]]:
+    """Return the pieces that the present attempt and those after it run in: start, seconds since the epoch; seconds."""
+    for state in (TaskState.HELD, TaskState.PLANNED):
+        if pieces := record.details.get(state, {}).get("pieces"):
+            return list(pieces)
+    return []
+
+
+def request_now(task: Task, record: Record, now: float) -> Resources:
+    """Return what an attempt that is launched now asks for: no longer than its piece, where it is one of several."""
+    asked, pieces = request_of(task, record), pieces_of(record)
+    if not pieces:
+        return asked
+    start, seconds = pieces[0]
+    left = timedelta(seconds=max(start + seconds - now, SHORTEST))
+    return asked.model_copy(update={"runtime": min(left, asked.runtime or left)})
+
+
+def next_pieces(record: Record, state: TaskState) -> Mapping[str, Any] | None:
+    """Return what goes on record for the next attempt of a task that the end of a window has stopped, else None."""
+    pieces = pieces_of(record)
+    if state is not TaskState.TIMEOUT or len(pieces) < 2:
+        return None
+    return {**record.details.get(TaskState.PLANNED, {}), "pieces": pieces[1:]}

@@ -30,6 +30,7 @@ LEVELS = (
         "frontier",
         "ledger",
         "neighbours",
+        "quota",
         "runner",
         "searches",
         "shared",

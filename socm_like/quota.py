@@ -1,0 +1,133 @@
+"""What ``[schedule]`` allows beyond what the machine holds: tasks at once, core-hours in all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from socm_like.growth import request_of
+from socm_like.journal import Event, Record, TaskState
+from socm_like.policy import Policy
+from socm_like.resources import UNSTATED_RUNTIME
+from socm_like.sizes import runtime_of
+from socm_like.task import Task
+from socm_like.units import format_span, parse_instant
+
+BUDGET = ""
+"""Stands for the budget where others are the names of caps."""
+
+
+class Quota:
+    """Who may start by the caps and the budget of a policy, and what has been used up.
+
+    An attempt counts against the budget with its cores x the time it ran; while it runs, with the time that it may
+    take. So a budget is never exceeded by tasks that state a runtime, and by others no more than they were misjudged.
+    """
+
+    def __init__(self, policy: Policy, tasks: Mapping[str, Task], events: Iterable[Event] = ()) -> None:
+        """Begin with what the attempts in a journal have used; ``tasks`` may grow while the run goes on."""
+        self._policy = policy
+        self._tasks = tasks
+        self._running: Counter[str] = Counter()
+        """Cap -> tasks that count."""
+        self._promised: dict[str, float] = {}
+        """Task under way -> core-seconds that it may take."""
+        self._spent = 0.0
+        """Core-seconds that attempts have used."""
+        self._began: dict[tuple[str, int], str] = {}
+        self._parked: dict[str, dict[str, Task]] = {}
+        """What has no room, a cap or the budget -> the tasks that wait for it, in the order of their turns."""
+        self._free: list[str] = []
+        """Tasks that were put aside and may be looked at again."""
+        for event in events:
+            self.saw(event)
+
+    def saw(self, event: Event) -> None:
+        """Count what an attempt that has ended used, by when the journal says that it ran."""
+        if self._policy.core_hours is None:
+            return
+        key = (event.task, event.attempt)
+        if event.state is TaskState.RUNNING:
+            self._began.setdefault(key, event.at)
+        elif event.state.is_final and (began := self._began.pop(key, None)) is not None:
+            task = self._tasks.get(event.task)
+            cores = 1 if task is None else task.resources.cores
+            seconds = max(0.0, parse_instant(event.at) - parse_instant(began))
+            self._spent += seconds * cores / event.detail.get("shared_by", 1)
+
+    def __bool__(self) -> bool:
+        return bool(self._free or any(self._parked.values()))
+
+    def start(self, task: Task, record: Record) -> bool:
+        """Count a task that is about to be launched, or put it aside where that would be too much."""
+        if not self._policy:
+            return True
+        caps = self._policy.caps(task.workflow)
+        full = [cap for cap in caps if self._running[cap] >= self._policy.concurrency[cap]]
+        wanted = self._wanted(task, record)
+        if not full and wanted <= self._left():
+            self._count(task, wanted)
+            return True
+        self._parked.setdefault(full[0] if full else BUDGET, {})[task.name] = task
+        for cap in caps:
+            if cap not in full:
+                self._wake(cap)  # the room it leaves is for the next
+        return False
+
+    def go_on(self, task: Task, record: Record) -> None:
+        """Count a task that an earlier session launched."""
+        if self._policy:
+            self._count(task, self._wanted(task, record))
+
+    def end(self, task: Task) -> None:
+        """Count a task no more, and let others have its room."""
+        if self._promised.pop(task.name, None) is None:
+            return
+        for cap in self._policy.caps(task.workflow):
+            self._running[cap] -= 1
+            self._wake(cap)
+        self._free += self._parked.pop(BUDGET, {})
+
+    def _wake(self, what: str) -> None:
+        waiting = self._parked.get(what)
+        if waiting:
+            name = next(iter(waiting))
+            del waiting[name]
+            self._free.append(name)
+
+    def released(self) -> list[str]:
+        """Return the tasks that were put aside and may be looked at again."""
+        free, self._free = self._free, []
+        return free
+
+    def forget(self, name: str) -> None:
+        """Let a task that was put aside not be looked at again."""
+        for waiting in self._parked.values():
+            waiting.pop(name, None)
+
+    def refused(self) -> list[tuple[str, str]]:
+        """Return the tasks that were put aside and will not start, because nothing runs any more; and why."""
+        if self._free:
+            return []
+        parked, self._parked = self._parked, {}
+        return [(name, self._why(task)) for tasks in parked.values() for name, task in tasks.items()]
+
+    def _why(self, task: Task) -> str:
+        hours = f"{self._spent / 3600:.3g} of {self._policy.core_hours:g} core-hours are used"
+        cores = task.resources.cores
+        asked = f"it may take {cores} core{'s'[: cores != 1]} for {format_span(runtime_of(task))}"
+        return f"{hours}, and {asked}; raise [schedule] core_hours and submit again"
+
+    def _wanted(self, task: Task, record: Record) -> float:
+        stated = request_of(task, record).runtime
+        seconds = stated.total_seconds() if stated is not None else runtime_of(task)
+        return task.resources.cores * (seconds or UNSTATED_RUNTIME.total_seconds())
+
+    def _left(self) -> float:
+        if self._policy.core_hours is None:
+            return float("inf")
+        return self._policy.core_hours * 3600 - self._spent - sum(self._promised.values())
+
+    def _count(self, task: Task, wanted: float) -> None:
+        self._running.update(self._policy.caps(task.workflow))
+        self._promised[task.name] = wanted
