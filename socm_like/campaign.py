@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from socm_like.document import Document, KeyPath, dotted, read_document
 from socm_like.edges import find_edges
 from socm_like.entry import Entry, Origins, SweepTable
-from socm_like.errors import CampaignError, Fault, PluginError, listed, suggest
+from socm_like.errors import CampaignError, Fault, PluginError, UsageError, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Model
+from socm_like.machine_file import LOCAL, MachineFile, find_machine
 from socm_like.policy import Policy
 from socm_like.references import FILE, OUTPUT, environment_problem, split_commands
 from socm_like.registry import Registry
@@ -54,6 +55,8 @@ class Campaign:
     """Workflow -> the workflows it waits for, in the order of the file; without cycles."""
     driven: Mapping[str, str]
     """Workflow without tasks of its own -> the search that makes tasks of it."""
+    machine: MachineFile | None
+    """Where it is to run; None for this machine."""
     window: WindowTable | None
     """When tasks run by preference."""
     policy: Policy
@@ -116,6 +119,7 @@ class _Loader:
         self._load_kinds(settings)
         for name, value in tables.items():
             self._walk((name,), value, {}, {})
+        machine = self._machine(settings.resource)
         edges = find_edges(self.entries, self.unbuilt, self.groups, self.registry)
         for place, message in edges.problems:
             self._fault(place, message)
@@ -128,7 +132,8 @@ class _Loader:
             self._fault(("campaign",), "no workflow: add a table such as [campaign.first] with a kind")
         return Campaign(
             self.document, settings, execution, environment, plugins,
-            self.registry, self.entries, self.groups, edges.upstream, edges.driven, window, policy, tuple(self.faults),
+            self.registry, self.entries, self.groups, edges.upstream, edges.driven,
+            machine, window, policy, tuple(self.faults),
         )  # fmt: skip
 
     def _fault(self, key: KeyPath, message: str) -> None:
@@ -161,12 +166,21 @@ class _Loader:
             else:
                 scalars[key] = value
         settings = self._model(Settings, ("campaign",), scalars)
-        if settings.resource != "local":
-            self._fault(("campaign", "resource"), f"unknown resource {settings.resource!r}; allowed: local")
         if "name" in settings.model_fields_set and not _can_name_folder(settings.name):
             rule = "use printable text without '/', 200 bytes at most, and no '.' or '-' first"
             self._fault(("campaign", "name"), f"{shown(settings.name)} cannot name a folder; {rule}")
         return settings, tables
+
+    def _machine(self, resource: str) -> MachineFile | None:
+        if resource == LOCAL:
+            return None
+        try:
+            return find_machine(resource, self.document.folder)
+        except UsageError as error:
+            self._fault(("campaign", "resource"), f"campaign: resource: {error}")
+        except CampaignError as error:
+            self.faults.extend(error.faults)
+        return None
 
     def _schedule(self, table: Any) -> tuple[WindowTable | None, Policy]:
         """Return the two halves of ``[schedule]``; without a key about hours there is no window."""

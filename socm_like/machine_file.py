@@ -14,7 +14,7 @@ from socm_like.document import Document, KeyPath, dotted, read_document
 from socm_like.errors import CampaignError, Fault, UsageError, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Bytes, Duration, Model
-from socm_like.resources import Detection, detect
+from socm_like.resources import Detection, Machine, detect
 
 LOCAL = "local"
 """The name of this machine, which is detected and has no file."""
@@ -122,6 +122,17 @@ class MachineFile(Model):
     def partitions_of(self, nodes: str) -> Mapping[str, Partition]:
         """Return the ways to nodes of a type, the preferred first."""
         return {name: partition for name, partition in self.partitions.items() if nodes in partition.nodes}
+
+    def as_one(self) -> Machine:
+        """Return all of the machine as if it were one node: what does not fit here fits nowhere on it."""
+        nodes = self.nodes.values()
+        return Machine(
+            name=self.name,
+            cores=tuple(range(max(node.cores * node.count for node in nodes))),
+            memory=max(node.memory * node.count for node in nodes),
+            gpus=tuple(map(str, range(max(node.gpus * node.count for node in nodes)))),
+            gpu_memory=max((node.gpu_memory for node in nodes if node.gpu_memory is not None), default=None),
+        )
 
 
 def find_machine(resource: str, folder: Path) -> MachineFile:

@@ -73,7 +73,14 @@ class TaskStatus:
     """Where its outputs are, relative to the store."""
     dependencies: tuple[str, ...]
     cores: int
+    memory: int
+    """Bytes kept free for it; 0 when nobody knows."""
+    gpus: int
+    expected: float | None
+    """Seconds it was planned to take: as stated, learned or estimated; None when nobody knows."""
     parameters: Mapping[str, Any]
+    held_until: float | None = None
+    """Seconds since the epoch; None unless it is held."""
     ancestors: Mapping[str, str] = field(default_factory=dict)
     """Workflow -> the task of it that a ``for_each`` or a shared sweep led here from."""
     swept: tuple[str, ...] | None = None
@@ -84,6 +91,8 @@ class TaskStatus:
     """Seconds of all cores that the present attempt used; None before its end, or when nobody measured."""
     peak_memory: int | None = None
     """Bytes; None like ``cpu``."""
+    peak_gpu_memory: int | None = None
+    """Bytes of the GPU of which it used most; None like ``cpu``, and where no GPU was used."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the part that ``--json`` promises."""
@@ -112,8 +121,10 @@ class RunStatus:
     campaign: str
     source: Path
     """The campaign file it was submitted from."""
-    cores: int
-    """Cores of the machine it was planned for."""
+    capacity: tuple[int, int, int]
+    """Cores, bytes of memory and GPUs of the machine it was planned for."""
+    deadline: float | None
+    """Seconds from its start, as the campaign states it."""
     state: RunState
     holder: Holder | None
     started: str | None
@@ -185,12 +196,13 @@ def _read_status(run: RunDirectory) -> RunStatus:
             raise StoreError(f"{run.plan}: plan schema {plan['schema']}, this program reads {PLAN_SCHEMA}")
         news = _catch_up(run, plan["tasks"], records) if holder is None else []
         events += [event for event in news if event.state is not TaskState.LOST]  # found lost now, not lost now
-        tasks = _task_statuses(plan["tasks"], records)
+        tasks, machine = _task_statuses(plan["tasks"], records), plan["machine"]
         return RunStatus(
             directory=run,
             campaign=plan["campaign"],
             source=Path(plan["source"]),
-            cores=len(plan["machine"]["cores"]),
+            capacity=(len(machine["cores"]), machine["memory"], len(machine["gpus"])),
+            deadline=plan["deadline"],
             state=_run_state(holder, tasks, has_lost=any(event.state is TaskState.LOST for event in news)),
             holder=holder,
             started=min((event.at for event in events), default=None),
@@ -216,48 +228,6 @@ def find_task(status: RunStatus, name: str) -> TaskStatus:
         raise UsageError(f"{name} has {len(members)} tasks, name one: {listed(task.task for task in members)}")
     known = {task.task for task in status.tasks} | {task.workflow for task in status.tasks}
     raise UsageError(f"{name!r} is no task of {status.run}; there are: {listed(known)}{suggest(name, known)}")
-
-
-def time_left(status: RunStatus, now: float) -> float | None:
-    """Return an estimate of the seconds until a run ends, or None where nothing like a remaining task has finished.
-
-    A task takes as long as the finished ones of its workflow, or else of its group, did on average. No run ends
-    before its longest chain of remaining tasks, nor before all cores have done their share; the larger of the two is
-    the estimate.
-    """
-    mean = _mean_runtimes(status, now)
-    work, longest = 0.0, 0.0
-    after: dict[str, float] = {}
-    for task in reversed(status.tasks):
-        if task.state.is_final:
-            continue
-        expected = mean.get(task.workflow, mean.get(_group(task.workflow)))
-        if expected is None:
-            return None
-        seconds = max(0.0, expected - (task.runtime(now) or 0.0))
-        work += seconds * min(task.cores, status.cores)
-        chain = seconds + after.get(task.task, 0.0)
-        longest = max(longest, chain)
-        for parent in task.dependencies:
-            after[parent] = max(after.get(parent, 0.0), chain)
-    return max(longest, work / max(1, status.cores))
-
-
-def _mean_runtimes(status: RunStatus, now: float) -> dict[str, float]:
-    """Return the mean runtime of the finished tasks of each workflow and each group."""
-    spent: dict[str, list[float]] = {}
-    for task in status.tasks:
-        seconds = task.runtime(now) if task.state is TaskState.DONE else None
-        if seconds is not None:
-            for name in {task.workflow, _group(task.workflow)}:
-                spent.setdefault(name, []).append(seconds)
-    return {name: math.fsum(seconds) / len(seconds) for name, seconds in spent.items()}
-
-
-def _group(workflow: str) -> str:
-    """Return the group a workflow is in, ``maps.`` for ``maps.f090``, or its own name where it is in none."""
-    group, dot, _ = workflow.rpartition(".")
-    return group + dot or workflow
 
 
 def finite_json(data: bytes) -> Any:
@@ -315,15 +285,30 @@ def _task_statuses(plan: Sequence[Mapping[str, Any]], records: Mapping[str, Reco
                 folder=task["folder"],
                 dependencies=tuple(task["dependencies"]),
                 cores=resources.get("ranks", 1) * resources.get("threads", 1),
+                memory=_planned(task, "memory", "memory") or 0,
+                gpus=resources.get("gpus", 0),
+                expected=_planned(task, "runtime", "typical_runtime"),
                 parameters=task["parameters"],
                 ancestors=task.get("ancestors", {}),
+                held_until=_held_until(record),
                 trial_of=task.get("trial_of", ""),
                 swept=tuple(task["swept"]) if task.get("swept") is not None else None,
                 cpu=record.detail.get("cpu"),
                 peak_memory=record.detail.get("peak_memory"),
+                peak_gpu_memory=record.detail.get("peak_gpu_memory"),
             )
         )
     return tuple(statuses)
+
+
+def _held_until(record: Record) -> float | None:
+    return parse_instant(record.detail["until"]) if record.state is TaskState.HELD else None
+
+
+def _planned(task: Mapping[str, Any], asked: str, learned: str) -> Any:
+    """Return what a task counts for, as :mod:`socm_like.sizes` says it: stated, else learned, else estimated."""
+    prediction = (task.get("predicted") or {}).get(learned) if asked not in task.get("stated", ()) else None
+    return prediction or task["resources"].get(asked)
 
 
 def _catch_up(run: RunDirectory, plan: Sequence[Mapping[str, Any]], records: dict[str, Record]) -> list[Event]:

@@ -211,6 +211,7 @@ def test_the_json_of_a_plan_has_seconds_and_bytes_and_a_task_per_line() -> None:
         "plugins": ["/f/x.py"],
         "preload": ["json"],
         "window": None,
+        "policy": {},
         "notes": [],
         "tasks": [],
     }

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from socm_like.campaign import load_campaign
 from socm_like.errors import StoreError, UsageError
 from socm_like.executors.launcher_log import log_path
+from socm_like.forecast import Forecast, forecast, time_left
 from socm_like.identity import FileDigests
 from socm_like.journal import Event, Journal, TaskState, event_at
 from socm_like.plan import make_plan
 from socm_like.resources import Machine
-from socm_like.status import RunState, RunStatus, find_task, finite_json, read_status, time_left
+from socm_like.status import RunState, RunStatus, find_task, finite_json, read_status
 from socm_like.store import RunDirectory, RunLock
+from socm_like.units import format_instant
 
 NOON = 1_800_000_000.0
 MACHINE = Machine(name="here", cores=(0, 1), memory=8 * 2**30)
@@ -295,6 +297,60 @@ def test_time_left_is_no_shorter_than_the_longest_chain(tmp_path: Path) -> None:
     run = made_run(tmp_path, events, f'[campaign]\nname = "parts"\n{PARTS}{last}')
     with held(run):
         assert time_left(read_status(run), NOON + 4) == 6.0 + 10.0
+
+
+SIZED = """
+[campaign]
+name = "sized"
+deadline = "1 h"
+[campaign.wide]
+kind = "command"
+command = ["true"]
+resources = { runtime = "30 min", memory = "6 GiB" }
+[campaign.other]
+kind = "command"
+command = ["true", "other"]
+resources = { runtime = "30 min", memory = "6 GiB" }
+[campaign.last]
+kind = "command"
+command = ["true", "last"]
+resources = { runtime = "10 min" }
+depends_on = ["wide"]
+"""
+
+
+def test_time_left_of_what_has_not_run_is_what_was_planned_on_the_busiest_resource(tmp_path: Path) -> None:
+    run = made_run(tmp_path, launched("wide"), SIZED)
+    with held(run):
+        status = read_status(run)
+    memory = (30 + 25) * 60 * 6 / 8  # two tasks of 6 GiB each on 8 GiB, the one that runs 5 min old
+    assert forecast(status, NOON + 300) == Forecast(left=memory, deadline=3300.0)
+    assert memory > 25 * 60 + 10 * 60  # the longest chain
+
+
+def test_a_deadline_that_will_be_missed_says_so(tmp_path: Path) -> None:
+    run = made_run(tmp_path, launched("wide"), SIZED.replace("1 h", "20 min"))
+    with held(run):
+        found = forecast(read_status(run), NOON + 300)
+    assert (found.deadline, found.margin) == (900.0, 900.0 - 2475.0)
+    assert found.to_json() == {"time_left_seconds": 2475.0, "deadline_in_seconds": 900.0, "deadline_holds": False}
+
+
+def test_a_run_that_ended_kept_its_deadline_or_did_not(tmp_path: Path) -> None:
+    events = [event for name in ("wide", "other", "last") for event in ran(name, TaskState.DONE, seconds=600.0)]
+    for name, text, deadline in (("kept", SIZED, 3000.0), ("missed", SIZED.replace("1 h", "5 min"), -300.0)):
+        (tmp_path / name).mkdir()
+        status = read_status(made_run(tmp_path / name, events, text))
+        assert forecast(status, NOON + 10**6) == Forecast(left=0.0, deadline=deadline)
+
+
+def test_a_task_that_is_held_is_not_expected_to_start_before(tmp_path: Path) -> None:
+    until = format_instant(NOON + 7200)
+    run = made_run(tmp_path, [event_at(NOON, "other", 1, TaskState.HELD, until=until)], SIZED)
+    with held(run):
+        found = forecast(read_status(run), NOON)
+    assert found.left == 7200 + 1800
+    assert found.margin == 3600 - 9000
 
 
 def test_time_left_is_unknown_while_nothing_alike_has_finished(tmp_path: Path) -> None:

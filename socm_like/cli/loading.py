@@ -3,35 +3,86 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from socm_like.campaign import Campaign, load_campaign
 from socm_like.errors import StoreError, UsageError, suggest
 from socm_like.identity import FileDigests, digest_cache
+from socm_like.machine_file import LOCAL
 from socm_like.plan import Plan, make_plan, read_plan
 from socm_like.resources import Machine, detect_machine
 from socm_like.store import RunDirectory, find_run
+from socm_like.units import format_size
+
+_UNKNOWN = Machine(name="unknown", cores=tuple(range(10**5)), memory=2**60, gpus=("0",) * 10**4)
+"""In the place of a machine that nobody knows, which is a fault of its own: anything may fit there."""
 
 
 def plan_campaign(
     file: Path, settings: Sequence[str], store: Path | None, machine: Machine | None = None
 ) -> tuple[Plan, FileDigests]:
-    """Return the plan of a campaign file, on this machine by default, and the digests it took of the inputs.
+    """Return the plan of a campaign file for its machine, or for another, and the digests it took of the inputs.
 
     Writes nothing.
 
     Raises CampaignError with every fault.
     """
+    return _plan(file, settings, store, lambda campaign: machine or _machine_of(campaign))
+
+
+def plan_run(file: Path, settings: Sequence[str], store: Path | None) -> tuple[Plan, FileDigests]:
+    """Return the plan of a campaign that is to be run from here, as :func:`plan_campaign` does.
+
+    Raises UsageError also where its machine is not this one.
+    """
+    return _plan(file, settings, store, _machine_to_run_on)
+
+
+def _plan(
+    file: Path, settings: Sequence[str], store: Path | None, machine_of: Callable[[Campaign], Machine]
+) -> tuple[Plan, FileDigests]:
     gc.disable()  # everything made here lives on: looking for garbage among 10,000 tasks costs a fifth of the time
     try:
         campaign = load_campaign(file, settings)
         place = store_of(campaign, store)
         digests = FileDigests(digest_cache(place))
-        return make_plan(campaign, place, machine or detect_machine(), digests), digests
+        return make_plan(campaign, place, machine_of(campaign), digests), digests
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _machine_of(campaign: Campaign) -> Machine:
+    """Return what the tasks of a campaign are sized for: this machine, or all of another one."""
+    if campaign.machine is not None:
+        return campaign.machine.as_one()
+    return detect_machine() if campaign.settings.resource == LOCAL else _UNKNOWN
+
+
+def _machine_to_run_on(campaign: Campaign) -> Machine:
+    """Return this machine, or as much of it as the campaign's machine has."""
+    file = campaign.machine
+    if file is None:
+        return _machine_of(campaign)
+    remedy = "or run it here: --set campaign.resource=local"
+    if file.scheduler != "local":
+        raise UsageError(
+            f"{file.name} runs jobs through Slurm, which this version plans for (campaign plan) but cannot submit to; "
+            + remedy.removeprefix("or ")
+        )
+    wanted, here = file.as_one(), detect_machine()
+    for what, asked, found in (
+        ("cores", len(wanted.cores), len(here.cores)),
+        ("GPUs", len(wanted.gpus), len(here.gpus)),
+    ):
+        if asked > found:
+            raise UsageError(f"{file.name} has {asked} {what}, this machine {found}; submit it there, {remedy}")
+    if wanted.memory > here.memory:
+        sizes = f"{format_size(wanted.memory)} of memory, this machine {format_size(here.memory)}"
+        raise UsageError(f"{file.name} has {sizes}; submit it there, {remedy}")
+    cores, gpus = here.cores[: len(wanted.cores)], here.gpus[: len(wanted.gpus)]
+    return wanted.model_copy(update={"cores": cores, "gpus": gpus, "gpu_memory": here.gpu_memory})
 
 
 def find_plan(store: Path, run: str | None, tasks: Sequence[str]) -> tuple[RunDirectory, Plan]:

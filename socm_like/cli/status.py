@@ -27,9 +27,10 @@ from socm_like.cli.render import (
 )
 from socm_like.cli.watch import watch
 from socm_like.errors import UsageError
+from socm_like.forecast import Forecast, forecast
 from socm_like.journal import TaskState
 from socm_like.logs import printable
-from socm_like.status import FAILURES, RunState, RunStatus, TaskStatus, read_status, time_left
+from socm_like.status import FAILURES, RunState, RunStatus, TaskStatus, read_status
 from socm_like.store import find_run
 from socm_like.units import format_span, parse_instant
 
@@ -57,7 +58,8 @@ def command(run: str | None, store: Path, is_watched: bool, only_failed: bool, a
     directory = find_run(store, run)
     status = watch(directory, screen) if is_watched else read_status(directory)
     if as_json:
-        print_json(status.to_json(status.failures if only_failed else None))
+        answer = status.to_json(status.failures if only_failed else None)
+        print_json({**answer, **forecast(status, time.time()).to_json()})
     elif only_failed:
         click.echo("\n".join(_failure_lines(status, status.failures) or ["no task has failed"]))
     elif not is_watched or sys.stdout.isatty():
@@ -116,11 +118,35 @@ def _times(status: RunStatus, now: float) -> list[str]:
     ago = f"{format_span(round(max(0.0, now - last)))} ago"
     if status.state is RunState.INTERRUPTED:
         return [f"last news {ago}"]
+    found = forecast(status, now)
     if status.state is not RunState.RUNNING:
-        return [f"took {short_span(last - started)}", f"ended {ago}"]
-    left = time_left(status, now)
+        return [f"took {short_span(last - started)}", f"ended {ago}", *_kept(found)]
     elapsed = [f"{format_span(round(max(0.0, now - started)))} so far"]
-    return elapsed if left is None else [*elapsed, f"about {format_span(round(left))} left"]
+    if found.left is not None:
+        elapsed.append(f"about {format_span(round(found.left))} left")
+    return [*elapsed, *_deadline(found)]
+
+
+def _kept(found: Forecast) -> list[str]:
+    """Return whether a run that has ended kept its deadline, where there is one."""
+    if found.deadline is None:
+        return []
+    late = format_span(round(-found.deadline)) if found.deadline < 0 else ""
+    return [coloured(f"deadline missed by {late}", "red") if late else "deadline kept"]
+
+
+def _deadline(found: Forecast) -> list[str]:
+    """Return whether the deadline will hold, where there is one."""
+    if found.deadline is None:
+        return []
+    if found.deadline < 0:
+        return [coloured(f"deadline was {format_span(round(-found.deadline))} ago", "red")]
+    text = f"deadline in {format_span(round(found.deadline))}"
+    if found.margin is None:
+        return [text]
+    if found.margin >= 0:
+        return [f"{text}: will hold"]
+    return [coloured(f"{text}: will be missed by about {format_span(round(-found.margin))}", "red")]
 
 
 def _bar(status: RunStatus) -> str:

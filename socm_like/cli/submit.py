@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from socm_like.cli.loading import plan_campaign
+from socm_like.cli.loading import plan_run
 from socm_like.cli.options import campaign_argument, campaign_store_option
 from socm_like.cli.running import run_session
 from socm_like.errors import RunHeldError, StoreError
@@ -35,7 +35,7 @@ def command(
     FILE is campaign.toml by default. Exit status 0: every task succeeded; 1: some did not; 2: the campaign is
     wrong, or somebody else runs it.
     """
-    plan, digests = plan_campaign(file, settings, store)
+    plan, digests = plan_run(file, settings, store)
     if dry_run:
         _print_scripts(plan)
         return
