@@ -126,7 +126,8 @@ class Event:
     """Counts from 1; every retry has its own."""
     state: TaskState
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """What is known beside the state: reason, pid, exit_code, signal, peak_memory (bytes), cpu (seconds)."""
+    """What is known beside the state: reason, pid, exit_code, signal, peak_memory and peak_gpu_memory (bytes), cpu
+    (seconds), exceeded (``memory`` or ``gpu_memory``, of what an ``oom`` used too much)."""
 
     def line(self) -> str:
         """Return the event as one line of the journal.

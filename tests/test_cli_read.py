@@ -464,7 +464,7 @@ def test_results_are_one_table_per_workflow_with_what_differs(tmp_path: Path) ->
     assert answer.returncode == 0
     header, *rows = campaign(tmp_path, "results", "--csv").stdout.splitlines()
     names = "command,inputs,chi2,dof,covariance,attempts,started,ended,wall_seconds,cpu_seconds,peak_memory_bytes"
-    assert header == f"task,workflow,kind,state,{names}"
+    assert header == f"task,workflow,kind,state,{names},peak_gpu_memory_bytes"
     assert len(rows) == 50
     found = json.loads(campaign(tmp_path, "results", "--json").stdout)
     assert [row["metrics"].get("chi2") for row in found[:3]] == [1.25, 10.5, None]

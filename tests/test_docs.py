@@ -80,7 +80,7 @@ def test_tutorial_does_what_it_says(tmp_path: Path) -> None:
 
 
 def test_campaign_file_page_shows_campaigns_without_faults(tmp_path: Path) -> None:
-    whole, group, crossed, shared, schedule = (block.text for block in blocks(ROOT / "docs/campaign-file.rst"))
+    whole, group, crossed, shared, schedule, policy = (block.text for block in blocks(ROOT / "docs/campaign-file.rst"))
     (tmp_path / "my_kinds.py").write_text("")
     (tmp_path / "my_tools.toml").write_text("")
     (tmp_path / "make_map.py").write_text("")
@@ -90,6 +90,8 @@ def test_campaign_file_page_shows_campaigns_without_faults(tmp_path: Path) -> No
     assert shell(tmp_path, "campaign check group.toml").stdout == "group.toml: fine; 2 workflows, 2 tasks\n"
     (tmp_path / "night.toml").write_text(f"{schedule}[campaign.a]\nkind = 'command'\ncommand = 'true'\n")
     assert shell(tmp_path, "campaign check night.toml").stdout == "night.toml: fine; 1 workflow, 1 task\n"
+    (tmp_path / "urgent.toml").write_text(f'[campaign]\nname = "urgent"\n{group}{policy}')
+    assert shell(tmp_path, "campaign check urgent.toml").stdout == "urgent.toml: fine; 2 workflows, 2 tasks\n"
     (tmp_path / "crossed.toml").write_text(f'[campaign]\nname = "crossed"\n{crossed}')
     assert shell(tmp_path, "campaign check crossed.toml").stdout == "crossed.toml: fine; 2 workflows, 14 tasks\n"
     (tmp_path / "shared.toml").write_text(f'[campaign]\nname = "shared"\n{shared}')

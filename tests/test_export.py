@@ -33,7 +33,7 @@ from socm_like.results.table import Ancestor, Row
 
 AT_NOON = "2027-01-15T08:00:00.000000Z"
 LATER = "2027-01-15T08:00:02.500000Z"
-FACTS_BEHIND = "attempts,started,ended,wall_seconds,cpu_seconds,peak_memory_bytes"
+FACTS_BEHIND = "attempts,started,ended,wall_seconds,cpu_seconds,peak_memory_bytes,peak_gpu_memory_bytes"
 
 
 def row(task: str, parameters: Mapping[str, Any], metrics: Mapping[str, Any], **changes: Any) -> Row:
@@ -69,9 +69,9 @@ def test_csv_has_dotted_names_exact_numbers_and_json_for_what_is_deeper() -> Non
     ]
     assert to_csv(rows) == (
         "task,workflow,kind,state,sim.noise,sim.box.side,seed,words,fit.chi2,fit.deep,ok,note," + FACTS_BEHIND + "\n"
-        'a[1],w,k,done,,,7,"[""x"", ""y""]",0.30000000000000004,"{""p"": 1}",true,,,,,,,\n'
-        'b,w,k,cached,0.1,3,8,,,,,"say ""hi"",\nplease",,,,,,\n'
-        f"c,w,k,done,,,,,,,,,2,{AT_NOON},{LATER},2.5,1.25,1099511627776\n"
+        'a[1],w,k,done,,,7,"[""x"", ""y""]",0.30000000000000004,"{""p"": 1}",true,,,,,,,,\n'
+        'b,w,k,cached,0.1,3,8,,,,,"say ""hi"",\nplease",,,,,,,\n'
+        f"c,w,k,done,,,,,,,,,2,{AT_NOON},{LATER},2.5,1.25,1099511627776,\n"
     )
 
 
@@ -302,14 +302,15 @@ def test_parquet_column_has_the_type_its_values_share(values: list[Any], type_: 
 
 def test_parquet_facts_have_the_same_types_whatever_is_known() -> None:
     known = row("a", {}, {}, started=AT_NOON, ended=LATER, attempts=2, cpu=1.25, peak_memory=2**40)
-    types = ["string"] * 4 + ["int64", "timestamp[us, tz=UTC]", "timestamp[us, tz=UTC]", "double", "double", "int64"]
+    instant = "timestamp[us, tz=UTC]"
+    types = ["string"] * 4 + ["int64", instant, instant, "double", "double", "int64", "int64"]
     for rows in ([known], [row("a", {}, {})], []):
         assert [str(field.type) for field in to_arrow(rows).schema] == types
     assert to_arrow([known]).to_pylist() == [
         {
             "task": "a", "workflow": "w", "kind": "k", "state": "done", "attempts": 2,
             "started": datetime(2027, 1, 15, 8, tzinfo=UTC), "ended": datetime(2027, 1, 15, 8, 0, 2, 500_000, UTC),
-            "wall_seconds": 2.5, "cpu_seconds": 1.25, "peak_memory_bytes": 2**40,
+            "wall_seconds": 2.5, "cpu_seconds": 1.25, "peak_memory_bytes": 2**40, "peak_gpu_memory_bytes": None,
         }
     ]  # fmt: skip
 
@@ -510,7 +511,8 @@ def test_parquet_file_has_the_rows_of_the_csv(swept: Path, tmp_path: Path) -> No
         (
             ["--workflow", "simulate", "--sort", "los"],
             "no column is called 'los'; there are: attempts, box, command, cpu_seconds, dof, ended, inputs, kind, "
-            "loss, noise, note, peak_memory_bytes, started, state, task, wall_seconds, workflow; did you mean 'loss'?",
+            "loss, noise, note, peak_gpu_memory_bytes, peak_memory_bytes, started, state, task, wall_seconds, "
+            "workflow; did you mean 'loss'?",
         ),
     ],
 )  # fmt: skip

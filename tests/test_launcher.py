@@ -47,6 +47,8 @@ def make_task(number: int = 1, **asked: Any) -> Task:
         "threads": 1,
         "memory": None,
         "gpus": 0,
+        "gpu_memory": None,
+        "reserved_memory": None,
         "runtime": None,
         "grace": 10.0,
         "priority": 0.0,
@@ -67,6 +69,7 @@ demands = st.fixed_dictionaries(
         "cores": st.integers(1, 4),
         "gpus": st.integers(0, 2),
         "memory": st.none() | st.integers(1, 16 * GIBIBYTE) | st.sampled_from([GIBIBYTE, GIBIBYTE + 1]),
+        "reserved_memory": st.none() | st.integers(0, 20 * GIBIBYTE) | st.sampled_from([GIBIBYTE, GIBIBYTE + 1]),
         "priority": st.sampled_from([0.0, 1.0, 2.5]),
     }
 )
@@ -92,7 +95,7 @@ def test_the_most_urgent_that_fits_is_taken_until_none_fits(
         fitting = [
             task
             for task in waiting
-            if task.cores <= shares.cores and task.gpus <= shares.gpus and (task.memory or 0) <= shares.memory
+            if task.cores <= shares.cores and task.gpus <= shares.gpus and min(task.reserved, free[1]) <= shares.memory
         ]
         expected = min(fitting, key=lambda task: (-task.priority, task.number), default=None)
         taken = queue.take(shares)
@@ -118,7 +121,8 @@ def test_what_is_taken_is_distinct_and_comes_back(asked: list[dict[str, Any]], o
     shares, held = make_shares(), []
     for number, demand in enumerate(asked):
         task = make_task(number, **demand)
-        if task.cores <= shares.cores and task.gpus <= shares.gpus and (task.memory or 0) <= shares.memory:
+        kept = min(task.reserved, 16 * GIBIBYTE)
+        if task.cores <= shares.cores and task.gpus <= shares.gpus and kept <= shares.memory:
             shares.take(task)
             held.append(task)
     cores = [core for task in held for core in task.bound]
@@ -301,7 +305,8 @@ def test_conversation_with_the_launcher(connection: socket.socket, tmp_path: Pat
     assert answer().keys() == {"op", "pid", "protocol"}
     common = {
         "attempt": 1, "cwd": str(tmp_path), "env": {}, "out": f"{tmp_path}/out", "err": f"{tmp_path}/err", "cores": 1,
-        "threads": 1, "memory": None, "gpus": 0, "runtime": None, "grace": 1, "priority": 0,
+        "threads": 1, "memory": None, "reserved_memory": None, "gpus": 0, "gpu_memory": None, "runtime": None,
+        "grace": 1, "priority": 0,
     }  # fmt: skip
     tasks = [{"task": name, "argv": ["sleep", "1000"], **common} for name in ("a", "b")]
     ask(op="run", tasks=tasks)

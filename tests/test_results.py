@@ -73,7 +73,7 @@ def row(task: str, parameters: Mapping[str, Any], metrics: Mapping[str, Any], **
 
 def test_row_is_the_promised_shape(tmp_path: Path) -> None:
     status = made_status(tmp_path, {"a": TaskState.DONE})
-    leave_result(status, 0, cpu=1.75, peak_memory=4096)
+    leave_result(status, 0, cpu=1.75, peak_memory=4096, peak_gpu_memory=2**33)
 
     results = read_results(status)
 
@@ -83,14 +83,14 @@ def test_row_is_the_promised_shape(tmp_path: Path) -> None:
             "task": "a", "workflow": "a", "kind": "command", "id": status.tasks[0].id, "state": "done",
             "ancestors": {}, "parameters": {"command": ["true"], "inputs": [], "noise": 0.5}, "metrics": {"chi2": 1.5},
             "attempts": 1, "started": AT_NOON, "ended": TWO_LATER,
-            "wall_seconds": 2.0, "cpu_seconds": 1.75, "peak_memory_bytes": 4096,
+            "wall_seconds": 2.0, "cpu_seconds": 1.75, "peak_memory_bytes": 4096, "peak_gpu_memory_bytes": 2**33,
         },
         {
             "task": "b", "workflow": "b", "kind": "command", "id": status.tasks[1].id, "state": "planned",
             "ancestors": {},
             "parameters": {"command": ["cat", f"{tmp_path}/runs/{status.tasks[0].folder}/x.txt"], "inputs": []},
             "metrics": {}, "attempts": 0, "started": None, "ended": None,
-            "wall_seconds": None, "cpu_seconds": None, "peak_memory_bytes": None,
+            "wall_seconds": None, "cpu_seconds": None, "peak_memory_bytes": None, "peak_gpu_memory_bytes": None,
         },
     ]  # fmt: skip
 
@@ -242,12 +242,13 @@ def test_failed_task_has_what_was_measured_of_it(tmp_path: Path) -> None:
             event_at(NOON, "a", 1, TaskState.RUNNING),
             event_at(NOON + 2, "a", 1, TaskState.FAILED),
             event_at(NOON + 3, "a", 2, TaskState.RUNNING),
-            event_at(NOON + 3.5, "a", 2, TaskState.OOM, cpu=0.25, peak_memory=2**30),
+            event_at(NOON + 3.5, "a", 2, TaskState.OOM, cpu=0.25, peak_memory=2**30, peak_gpu_memory=2**31),
         ]
     )
     journal.close()
     (failed, _) = read_results(read_status(status.directory)).rows
-    assert (failed.attempts, failed.wall, failed.cpu, failed.peak_memory) == (2, 0.5, 0.25, 2**30)
+    assert (failed.attempts, failed.wall, failed.cpu) == (2, 0.5, 0.25)
+    assert (failed.peak_memory, failed.peak_gpu_memory) == (2**30, 2**31)
 
 
 def test_time_over_which_a_clock_went_backwards_is_zero() -> None:
@@ -263,7 +264,7 @@ def test_tidy_table_has_all_parameters_of_ancestors_behind_their_workflow() -> N
     columns = columns_of([of_sweep(0.5, 1)])
     assert columns.names == (
         "task", "workflow", "kind", "state", "simulate.noise", "simulate.box", "nside", "seed", "data", "loss", "dof",
-        "attempts", "started", "ended", "wall_seconds", "cpu_seconds", "peak_memory_bytes",
+        "attempts", "started", "ended", "wall_seconds", "cpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes",
     )  # fmt: skip
     assert free_values([of_sweep(0.5, 1)]) == [
         {
@@ -375,7 +376,10 @@ def test_column_has_the_name_that_the_table_of_a_workflow_gives_it() -> None:
     ("by", "near"), [("los", "; did you mean 'loss'?"), ("-los", "; did you mean 'loss'?"), ("x", "")]
 )
 def test_order_by_no_column_names_those_there_are(by: str, near: str) -> None:
-    there = "attempts, cpu_seconds, ended, kind, loss, peak_memory_bytes, started, state, task, wall_seconds, workflow"
+    there = (
+        "attempts, cpu_seconds, ended, kind, loss, peak_gpu_memory_bytes, peak_memory_bytes, started, state, task, "
+        "wall_seconds, workflow"
+    )
     with pytest.raises(UsageError) as caught:
         in_order_of(MIXED, by)
     assert str(caught.value) == f"no column is called {by.lstrip('-')!r}; there are: {there}{near}"

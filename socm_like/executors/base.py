@@ -37,6 +37,11 @@ class Launch:
     """Higher starts first."""
     grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
+    reserved_memory: int | None = None
+    """Bytes kept free for it where it asks for no limit, or less than its limit; None: what ``resources.memory`` says.
+
+    More than the machine has means all of it. What ends it is the limit, not this.
+    """
 
 
 class Executor(ABC):

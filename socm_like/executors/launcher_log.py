@@ -86,6 +86,8 @@ def translate(record: Mapping[str, Any]) -> Event:
         exit_code=record["code"],
         signal=record["signal"],
         peak_memory=record["peak_memory"],
+        peak_gpu_memory=record.get("peak_gpu_memory"),  # a launcher of an older version wrote none
+        exceeded=record.get("exceeded"),
         cpu=record["cpu"],
         leftover=record["leftover"] or None,
     )

@@ -13,6 +13,9 @@ from .launcher_tasks import Shares, Task
 
 _DEFAULTS = (1, 2, 3, 13, 15, 17, 25)
 """Signals a program finds as a login shell would leave them: HUP, INT, QUIT, PIPE, TERM, CHLD, XFSZ."""
+PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
+"""Of JAX: it takes 75 % of a GPU at once unless this is ``false`` (docs.jax.dev/en/latest/gpu_memory_allocation.html).
+Nobody could tell then what a task needs, and a limit below 75 % would end every one."""
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -32,6 +35,8 @@ class Spawner:
         added = {"OMP_NUM_THREADS": str(task.threads)}
         if self._shares.has_gpus:
             added["CUDA_VISIBLE_DEVICES"] = ",".join(task.devices)
+        if task.gpus and os.fsencode(PREALLOCATE) not in task.environ:
+            added[PREALLOCATE] = "false"
         added.update(task.env)
         added["SOCM_RUN"] = self._run
         added["SOCM_TASK"] = task.name

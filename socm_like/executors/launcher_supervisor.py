@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from math import inf
 
+from .launcher_gpus import GpuWatch
 from .launcher_processes import Process, ProcessTable, has_group, is_alive, machine_is_short_of_memory, memory_of, send
 from .launcher_spawn import NotStartedError, Spawner, rebind
 from .launcher_tasks import Exit, Key, Queue, Shares, Task
@@ -42,6 +43,7 @@ class Supervisor:
         self._shares = Shares()
         self._spawner = Spawner(run, self._shares)
         self._table = ProcessTable(run)
+        self._gpus = GpuWatch()
         self._active: dict[Key, Task] = {}
         """Tasks that hold a share of the machine."""
         self._mains: dict[int, Task] = {}
@@ -70,6 +72,7 @@ class Supervisor:
         for name in (b"SOCM_RUN", b"SOCM_TASK", b"SOCM_ATTEMPT"):
             self._environ.pop(name, None)
         self._orders = orders
+        self._gpus.serve(self._environ, self.running())
         self._shares.reset(machine["cores"], machine["memory"], machine["gpus"], list(self._active.values()))
         if self._warm is not None:
             self._warm.retire()
@@ -111,7 +114,7 @@ class Supervisor:
 
     def is_idle(self) -> bool:
         """Whether there is nothing to do until somebody asks."""
-        return not (self._active or self._queue or self._for_warm)
+        return not (self._active or self._queue or self._for_warm or self._gpus.pid)
 
     # starting
 
@@ -159,6 +162,8 @@ class Supervisor:
             task.deadline = task.since + task.runtime
             self._next_deadline = min(self._next_deadline, task.deadline)
         self._next_sample = min(self._next_sample, task.since + _SHORT)
+        if task.devices:
+            self._gpus.expect(task)
         self._tell({"task": task.name, "attempt": task.attempt, "event": "start", "pid": pid, "at": at})
 
     def _refuse(self, task: Task, why: str) -> None:
@@ -220,7 +225,8 @@ class Supervisor:
             self._refuse_all(self._for_warm, why)
         if unanswered:  # it may have forked one and died before it could say so
             _, adopted = self._table.scan(list(self._active.values()))
-            send(SIGKILL, [process for process in adopted if process.pid not in self.warms])
+            ours = {*self.warms, self._gpus.pid}
+            send(SIGKILL, [process for process in adopted if process.pid not in ours])
 
     # ending
 
@@ -235,6 +241,10 @@ class Supervisor:
                 return
             if pid in self.warms:
                 self._warm_ended(self.warms[pid], status)
+                continue
+            if pid == self._gpus.pid:
+                for over, why in self._gpus.ended(status, usage.ru_utime + usage.ru_stime, self.running()):
+                    self._end(over, "oom", why, exceeded="gpu_memory")
                 continue
             task = self._mains.pop(pid, None)
             if task is None and self.warms:  # a fork of a dead warm process, told of but not heard yet
@@ -251,7 +261,7 @@ class Supervisor:
         task.exit = end
         limit = task.memory or self._shares.total_memory
         if end.signal == SIGKILL and task.reason is None and end.peak > limit:
-            task.reason, task.why = "oom", _over(end.peak, limit)
+            task.reason, task.why, task.exceeded = "oom", _over(end.peak, limit), "memory"
         if not has_group(task.pid) and not any(is_alive(pid) for pid in task.parts):
             self._finish(task)
             return
@@ -262,7 +272,7 @@ class Supervisor:
         task.leftover = len(processes)
         self._draining[task.key] = task
         if task.stage == 0:
-            self._end(task, task.reason, task.why)
+            self._end(task, task.reason, task.why, exceeded=task.exceeded)
 
     def _processes_of(self, task: Task) -> list[Process]:
         processes = self._table.scan(list(self._active.values()))[0][task.key]
@@ -275,12 +285,12 @@ class Supervisor:
         self._shares.give_back(task)
         self._tell(task.end_record(time.time()))
 
-    def _end(self, task: Task, reason: str | None, why: str | None) -> None:
+    def _end(self, task: Task, reason: str | None, why: str | None, *, exceeded: str | None = None) -> None:
         """Tell all processes of a task to end: now kindly, after its grace by force."""
         has_just_ended = task.pid and task.exit is None and not is_alive(task.pid)
         if task.stage > 0 or has_just_ended:
             return
-        task.reason, task.why, task.stage = reason, why, 1
+        task.reason, task.why, task.exceeded, task.stage = reason, why, exceeded, 1
         if task.pid == 0:
             return  # the warm process has not answered yet
         processes = self._processes_of(task)
@@ -288,10 +298,10 @@ class Supervisor:
         send(SIGCONT, processes, task.pid)  # a stopped process does not hear
         self._set_deadline(task, task.grace)
 
-    def _kill(self, task: Task, reason: str | None, why: str | None) -> None:
-        """End all processes of a task by force, again and again until none is left."""
-        if task.stage == 0:
-            task.reason, task.why = reason, why
+    def _kill(self, task: Task, why: str | None = None) -> None:
+        """End all processes of a task by force, again and again until none is left; ``why`` if it has no memory."""
+        if task.stage == 0 and why is not None:
+            task.reason, task.why, task.exceeded = "oom", why, "memory"
         task.stage = max(task.stage, 1) + 1
         send(SIGKILL, self._processes_of(task), task.pid)
         self._set_deadline(task, _AGAIN)
@@ -304,10 +314,12 @@ class Supervisor:
 
     def next_look(self) -> float:
         """Return when :meth:`look` has something to do, by the monotonic clock."""
-        return time.monotonic() + _SHORT if self._draining else min(self._next_deadline, self._next_sample)
+        if self._draining:
+            return time.monotonic() + _SHORT
+        return min(self._next_deadline, self._next_sample, self._gpus.next_look)
 
     def look(self) -> None:
-        """Do what time demands: limits, leftovers, memory."""
+        """Do what time demands: limits, leftovers, memory, that of GPUs."""
         now = time.monotonic()
         for task in list(self._draining.values()):
             if not any(is_alive(pid) for pid in task.parts) and not self._processes_of(task):
@@ -319,6 +331,8 @@ class Supervisor:
             self._next_deadline = min((task.deadline for task in self._active.values()), default=inf)
         if now >= self._next_sample:
             self._sample(now)
+        if now >= self._gpus.next_look:
+            self._gpus.look(now, self.running())
 
     def _overdue(self, task: Task) -> None:
         if task.stage == 0:
@@ -326,7 +340,7 @@ class Supervisor:
         elif task.exit is not None and task.stage > _TRIES:
             self._finish(task)
         else:
-            self._kill(task, None, None)
+            self._kill(task)
 
     def _sample(self, now: float) -> None:
         """Look at the memory of all tasks, unless all of them have only just started."""
@@ -346,7 +360,7 @@ class Supervisor:
             used[key] = memory_of(processes, limit)
             task.peak = max(task.peak, used[key])
             if used[key] > limit and task.stage < 2:
-                self._kill(task, "oom", _over(used[key], limit))
+                self._kill(task, _over(used[key], limit))
         everything = [process for processes in owned.values() for process in processes]
         total = self._shares.total_memory
         if machine_is_short_of_memory() or memory_of(everything, total) > total:
@@ -359,7 +373,7 @@ class Supervisor:
         largest = self._active[max(used, key=lambda key: used[key])]
         if largest.stage < 2 and used[largest.key] >= _WORTH_ENDING:
             why = f"machine out of memory; this was its largest task, with {used[largest.key] >> 20} MiB"
-            self._kill(largest, "oom", why)
+            self._kill(largest, why)
 
 
 def _over(used: int, limit: int) -> str:

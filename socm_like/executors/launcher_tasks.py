@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # the typing module takes as long to load as all the rest
 if TYPE_CHECKING:
     from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changes with the messages between client and launcher: one may have been updated while the other ran."""
 
 Key = tuple[str, int]
@@ -39,9 +39,10 @@ class Task:
     """One attempt of one task, from the request to its end record."""
 
     __slots__ = (
-        "argv", "attempt", "bound", "cores", "cwd", "deadline", "devices", "env", "environ", "err", "exit",
-        "gpus", "grace", "is_waiting", "leftover", "memory", "name", "number", "out", "parts", "peak", "pid",
-        "priority", "reason", "runtime", "since", "stage", "started", "threads", "why",
+        "argv", "attempt", "bound", "cores", "cwd", "deadline", "devices", "env", "environ", "err", "exceeded", "exit",
+        "gpu_memory", "gpu_peak", "gpus", "gpus_over", "grace", "is_waiting", "leftover", "memory", "name", "number",
+        "out", "parts", "peak", "pid", "priority", "reason", "reserved", "runtime", "since", "stage", "started",
+        "threads", "why",
     )  # fmt: skip
 
     def __init__(self, asked: dict[str, Any], environ: dict[bytes, bytes], number: int) -> None:
@@ -55,7 +56,12 @@ class Task:
         self.cores: int = asked["cores"]
         self.threads: int = asked["threads"]
         self.memory: int | None = asked["memory"]
+        """Bytes at which it is ended; None means those of the machine."""
+        self.reserved = _reserved(asked)
+        """Bytes kept free for it."""
         self.gpus: int = asked["gpus"]
+        self.gpu_memory: int | None = asked.get("gpu_memory")
+        """Bytes on one GPU at which it is ended; None means no limit."""
         self.runtime: float | None = asked["runtime"]
         self.grace: float = asked["grace"]
         self.priority: float = asked["priority"]
@@ -73,7 +79,10 @@ class Task:
         self.started = 0.0
         self.since = 0.0
         """The start by the monotonic clock."""
-        self.peak = 0
+        self.peak = self.gpu_peak = 0
+        """The most bytes that it was seen to use, in memory and on one GPU."""
+        self.gpus_over: frozenset[str] = frozenset()
+        """GPUs on which the last sample saw more than its limit."""
         self.parts: list[int] = []
         """Its processes beside the main one when last looked at."""
         self.deadline = inf
@@ -82,6 +91,8 @@ class Task:
         """How often it was told to end: not at all, kindly, then by force."""
         self.reason: str | None = None
         self.why: str | None = None
+        self.exceeded: str | None = None
+        """What it used too much of, where the reason is ``oom``."""
         self.exit: Exit | None = None
         self.leftover = 0
 
@@ -102,10 +113,21 @@ class Task:
             "signal": None if end is None else end.signal,
             "reason": self.reason,
             "why": self.why,
+            "exceeded": self.exceeded,
             "peak_memory": max(self.peak, 0 if end is None else end.peak) or None,
+            "peak_gpu_memory": self.gpu_peak or None,
             "cpu": None if end is None else end.cpu,
             "leftover": self.leftover,
         }
+
+
+def _reserved(asked: dict[str, Any]) -> int:
+    """Return the bytes to keep free for a task: no more than its limit, because it does not live to use more."""
+    limit: int | None = asked["memory"]
+    reserved: int | None = asked.get("reserved_memory")  # a client of an older version says nothing
+    if reserved is None or limit is None:
+        return reserved or limit or 0
+    return min(reserved, limit)
 
 
 class Shares:
@@ -126,7 +148,7 @@ class Shares:
         taken_gpus = {gpu for task in holders for gpu in task.devices}
         self._cores = sorted(core for core in cores if core not in taken_cores)
         self._gpus = [gpu for gpu in gpus if gpu not in taken_gpus]
-        self.memory = memory - sum(task.memory or 0 for task in holders)
+        self.memory = memory - sum(self._kept(task) for task in holders)
 
     @property
     def cores(self) -> int:
@@ -137,6 +159,11 @@ class Shares:
     def gpus(self) -> int:
         """How many GPUs are free."""
         return len(self._gpus)
+
+    @property
+    def room(self) -> float:
+        """Bytes that a task may reserve now: any number when nobody holds memory, so that the greediest runs alone."""
+        return inf if self.memory >= self.total_memory else max(self.memory, 0)
 
     @property
     def total_memory(self) -> int:
@@ -169,7 +196,7 @@ class Shares:
         del self._cores[: task.cores]
         task.devices = tuple(self._gpus[: task.gpus])
         del self._gpus[: task.gpus]
-        self.memory -= task.memory or 0
+        self.memory -= self._kept(task)
 
     def give_back(self, task: Task) -> None:
         """Take back what a task had, as far as it is still part of the machine."""
@@ -179,8 +206,12 @@ class Shares:
         if task.devices:
             free = {*self._gpus, *task.devices}
             self._gpus = [gpu for gpu in gpus if gpu in free]
-        self.memory += task.memory or 0
+        self.memory += self._kept(task)
         task.bound, task.devices = (), ()
+
+    def _kept(self, task: Task) -> int:
+        """Return the bytes that count as taken; no task can keep more than there is, nor use it."""
+        return min(task.reserved, self.total_memory)
 
 
 Entry = tuple[float, int, int, Task]
@@ -190,8 +221,8 @@ Entry = tuple[float, int, int, Task]
 class Queue:
     """Tasks that wait, by priority; of those that fit the most urgent one is taken.
 
-    Tasks are kept on shelves of like demand: same cores, same GPUs, memory within a factor of two. Only the first
-    of each shelf need be looked at, but for the one shelf whose memory range the free memory lies in. So taking
+    Tasks are kept on shelves of like demand: same cores, same GPUs, reserved memory within a factor of two. Only the
+    first of each shelf need be looked at, but for the one shelf whose memory range the free memory lies in. So taking
     costs little however many tasks wait, and still finds one whenever one fits.
     """
 
@@ -214,7 +245,7 @@ class Queue:
         """Add a task."""
         task.is_waiting = True
         self._waiting[task.key] = task
-        shelf = (task.cores, task.gpus, (task.memory or 0).bit_length())
+        shelf = (task.cores, task.gpus, task.reserved.bit_length())
         self._puts += 1
         heapq.heappush(self._shelves.setdefault(shelf, []), (-task.priority, task.number, self._puts, task))
 
@@ -229,25 +260,25 @@ class Queue:
         """Take out the most urgent task that fits what is free; None when none does."""
         if not self._waiting or not shares.cores:
             return None
-        best = None
+        best, room = None, shares.room
         for demand in list(self._shelves):
             cores, gpus, bits = demand
             least_memory = 1 << (bits - 1) if bits else 0
-            if cores > shares.cores or gpus > shares.gpus or least_memory > max(shares.memory, 0):
+            if cores > shares.cores or gpus > shares.gpus or least_memory > room:
                 continue
-            first = self._first(demand, shares.memory)
+            first = self._first(demand, room)
             if first is not None and (best is None or first < best):
                 best = first
         return None if best is None else self.remove(best[3].key)
 
-    def _first(self, demand: tuple[int, int, int], memory: int) -> Entry | None:
-        """Return the most urgent of one shelf whose memory is free."""
+    def _first(self, demand: tuple[int, int, int], room: float) -> Entry | None:
+        """Return the most urgent of one shelf for whose memory there is room."""
         shelf = self._shelves[demand]
         while shelf and not shelf[0][3].is_waiting:
             heapq.heappop(shelf)
         if not shelf:
             del self._shelves[demand]
             return None
-        if (shelf[0][3].memory or 0) <= max(memory, 0):
+        if shelf[0][3].reserved <= room:
             return shelf[0]
-        return min((entry for entry in shelf if entry[3].is_waiting and (entry[3].memory or 0) <= memory), default=None)
+        return min((entry for entry in shelf if entry[3].is_waiting and entry[3].reserved <= room), default=None)

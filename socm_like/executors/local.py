@@ -20,6 +20,7 @@ from socm_like.executors.base import Attempt, Executor, Launch
 from socm_like.executors.launcher_call import address_of, environment_of_tasks, request
 from socm_like.executors.launcher_log import LAUNCHER_DIED, holder_path, read_launcher, read_records, translate
 from socm_like.executors.launcher_processes import end_survivors
+from socm_like.executors.launcher_spawn import PREALLOCATE
 from socm_like.executors.launcher_tasks import PROTOCOL
 from socm_like.journal import Event, TaskState, event_at
 from socm_like.resources import Machine
@@ -123,12 +124,15 @@ class LocalExecutor(Executor):
         resources = launch.resources
         wanted = [f"{resources.cores} cores"]
         if resources.gpus:
-            wanted.append(f"{resources.gpus} GPUs")
+            each = f" with {format_size(resources.gpu_memory)} each" if resources.gpu_memory else ""
+            wanted.append(f"{resources.gpus} GPUs{each}")
         if resources.memory is not None:
             wanted.append(f"memory {format_size(resources.memory)}")
         if resources.runtime is not None:
             wanted.append(f"runtime {format_span(resources.runtime.total_seconds())}")
         variables = {"OMP_NUM_THREADS": str(resources.threads), **launch.environment}
+        if resources.gpus:
+            variables.setdefault(PREALLOCATE, os.environ.get(PREALLOCATE, "false"))
         plain = {name: value for name, value in variables.items() if _IDENTIFIER.fullmatch(name)}
         others = [f"{name}={value}" for name, value in variables.items() if name not in plain]
         argv = launch.argv if launch.argv is not None else (*_PYTHON_TASK, ".")

@@ -27,6 +27,7 @@ FACTS: Mapping[str, Callable[[Row], Any]] = {
     "wall_seconds": lambda row: row.wall,
     "cpu_seconds": lambda row: row.cpu,
     "peak_memory_bytes": lambda row: row.peak_memory,
+    "peak_gpu_memory_bytes": lambda row: row.peak_gpu_memory,
 }
 """Columns that every table has."""
 

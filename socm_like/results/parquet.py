@@ -31,6 +31,7 @@ _FACTS: Mapping[str, Any] = {
     "wall_seconds": pyarrow.float64(),
     "cpu_seconds": pyarrow.float64(),
     "peak_memory_bytes": pyarrow.int64(),
+    "peak_gpu_memory_bytes": pyarrow.int64(),
 }
 """The columns of every table have the same type in every file."""
 

@@ -48,6 +48,8 @@ class Row:
     """Seconds of all cores."""
     peak_memory: int | None = None
     """Bytes."""
+    peak_gpu_memory: int | None = None
+    """Bytes of the GPU of which it used most."""
     ancestors: Mapping[str, Ancestor] = field(default_factory=dict)
     """By workflow, the farthest first."""
     swept: tuple[str, ...] | None = None
@@ -81,6 +83,7 @@ class Row:
             "wall_seconds": self.wall,
             "cpu_seconds": self.cpu,
             "peak_memory_bytes": self.peak_memory,
+            "peak_gpu_memory_bytes": self.peak_gpu_memory,
         }
 
 
@@ -161,6 +164,7 @@ def _row(task: TaskStatus, result: Mapping[str, Any], ancestors: Mapping[str, An
         attempts=task.attempts,
         cpu=_first_number(task.cpu, result.get("cpu")),
         peak_memory=_first_number(task.peak_memory, result.get("peak_memory")),
+        peak_gpu_memory=_first_number(task.peak_gpu_memory, result.get("peak_gpu_memory")),
         ancestors=ancestors,
         swept=task.swept,
     )
