@@ -108,9 +108,12 @@ class Place:
     """Whether a result that is there already makes room, rather than being the one that counts."""
 
 
-def conclude(task: Task, event: Event, started: str | None, place: Place, digests: FileDigests) -> Event:
+def conclude(
+    task: Task, event: Event, record: Record, place: Place, digests: FileDigests, *, sizes: Mapping[str, Any]
+) -> Event:
     """Return the final event of an attempt: ``done`` only when every part of the contract holds.
 
+    ``record`` is the task's before the event; ``sizes`` is what the attempt asked, was predicted to need, and used.
     The executor says how the process ended; what it left decides the rest. On success the directory is moved to
     its place in the store; else it stays where it is, for a look.
     """
@@ -137,10 +140,12 @@ def conclude(task: Task, event: Event, started: str | None, place: Place, digest
         "parameters": task.parameters,
         "metrics": metrics,
         "outputs": dict(task.outputs),
-        "started": started,
+        "started": record.started,
         "ended": event.at,
         "cpu": event.detail.get("cpu"),
         "peak_memory": event.detail.get("peak_memory"),
+        "peak_gpu_memory": event.detail.get("peak_gpu_memory"),
+        **sizes,
     }
     with store_errors(partial):
         _write(f"{partial}/{RESULT}", _DUMP(content) + "\n")  # whole before anybody looks: the move comes after

@@ -12,6 +12,7 @@ from typing import Any
 
 from socm_like.campaign import Campaign
 from socm_like.errors import StoreError
+from socm_like.experience import experience_of
 from socm_like.identity import FileDigests, digest
 from socm_like.policy import Policy
 from socm_like.resources import Machine, Prediction, Resources
@@ -25,7 +26,7 @@ SCHEMA = 1
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _TASK_FIELDS = tuple(each.name for each in fields(Task))
-_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search", "trial_of", "predicted", "stated"))
+_OPTIONAL = frozenset(("inputs", "ancestors", "swept", "batch", "search", "trial_of", "predicted", "stated", "family"))
 """Fields that a plan leaves out where they are empty."""
 _SPANS = ("runtime", "typical_runtime")
 
@@ -144,13 +145,14 @@ def _spans(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_plan(campaign: Campaign, store: Path, machine: Machine, digests: FileDigests) -> Plan:
-    """Return the plan of a campaign on a machine; writes nothing.
+    """Return the plan of a campaign on a machine, with what finished tasks of the store teach; writes nothing.
 
     Raises CampaignError with every fault, including requests that no part of the machine can meet.
     """
     usable = _capped(machine, campaign.execution)
     store = Path(os.path.abspath(store))  # noqa: PTH100 - resolve() would follow links
-    resolved = resolve(campaign, store, usable, digests)
+    experience = experience_of(store, {entry.kind for entry in campaign.entries.values()})
+    resolved = resolve(campaign, store, usable, digests, experience.predict)
     kinds = dict.fromkeys(task.kind for task in resolved.tasks if task.argv is None)
     preload = dict.fromkeys(module for kind in kinds for module in campaign.registry[kind].preload)
     return Plan(

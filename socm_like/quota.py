@@ -15,6 +15,8 @@ from socm_like.units import format_span, parse_instant
 
 BUDGET = ""
 """Stands for the budget where others are the names of caps."""
+ROUNDING = 1e-3
+"""Core-seconds by which a running sum may be off."""
 
 
 class Quota:
@@ -32,6 +34,8 @@ class Quota:
         """Cap -> tasks that count."""
         self._promised: dict[str, float] = {}
         """Task under way -> core-seconds that it may take."""
+        self._reserved = 0.0
+        """The sum of those."""
         self._spent = 0.0
         """Core-seconds that attempts have used."""
         self._began: dict[tuple[str, int], str] = {}
@@ -81,8 +85,10 @@ class Quota:
 
     def end(self, task: Task) -> None:
         """Count a task no more, and let others have its room."""
-        if self._promised.pop(task.name, None) is None:
+        promised = self._promised.pop(task.name, None)
+        if promised is None:
             return
+        self._reserved = self._reserved - promised if self._promised else 0.0
         for cap in self._policy.caps(task.workflow):
             self._running[cap] -= 1
             self._wake(cap)
@@ -126,8 +132,9 @@ class Quota:
     def _left(self) -> float:
         if self._policy.core_hours is None:
             return float("inf")
-        return self._policy.core_hours * 3600 - self._spent - sum(self._promised.values())
+        return self._policy.core_hours * 3600 - self._spent - self._reserved + ROUNDING
 
     def _count(self, task: Task, wanted: float) -> None:
         self._running.update(self._policy.caps(task.workflow))
+        self._reserved += wanted - self._promised.get(task.name, 0.0)
         self._promised[task.name] = wanted

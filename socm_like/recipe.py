@@ -18,6 +18,7 @@ from socm_like.identity import canonical, digest, substitute
 from socm_like.references import contract_problems, path_inputs, path_problem
 from socm_like.registry import RESERVED_KINDS, Registry
 from socm_like.resources import Machine, Resources
+from socm_like.sizing import Candidate, Predict, Sizer, nothing_known, stated_by_user
 from socm_like.task import Task
 from socm_like.workflow import EstimateContext, Workflow
 
@@ -87,6 +88,7 @@ class TaskMaker:
     store: str
     machine: Machine
     digest_of: Callable[[Path], str]
+    predict: Predict = nothing_known
 
     def __post_init__(self) -> None:
         self._context = EstimateContext(machine=self.machine)
@@ -97,6 +99,7 @@ class TaskMaker:
         self._sound: Mapping[str, Any] = {}
         """The environment, outputs and metrics looked at last, if nothing was wrong with them."""
         self._shared: dict[str, Mapping[str, str]] = {}
+        self._sizer = Sizer(self.machine, self.store, self.predict)
 
     def build(self, kind: str, values: Mapping[str, Any]) -> Workflow:
         """Return the workflow of a table. Raises whatever the class raises, ValidationError for wrong values."""
@@ -104,30 +107,30 @@ class TaskMaker:
 
     def make(self, recipe: Recipe, workflow: Workflow, made: Made) -> Task:
         """Return the task of a workflow. Raises RecipeError."""
-        kind = type(workflow)
+        kind, facts = type(workflow), _facts(type(workflow))
         problems: list[tuple[KeyPath, str]] = []
+        name = recipe.kind if kind is self.registry[recipe.kind] else kind.kind
         step = "estimate"
         try:
             resources, refusals = self._resources(workflow)
             problems += [(("resources",), f"{made.name} can never run: it {reason}") for reason in refusals]
-            step = "get_command"
-            argv = None if kind.runs_python() else workflow.argv(made.name, resources)
             step = "identity"
             fields = workflow.model_dump(mode="json", exclude=_STRUCTURE)
             inputs = self._inputs(workflow, recipe.inputs, made.inputs)
+            own = {**{key: fields[key] for key in facts.own}, **workflow.parameters}
+            candidate = Candidate(name, self._sizer.family_of(workflow), own, inputs, resources)
+            resources, predicted = self._sizer.sized(workflow, candidate)
             identity = self._identity(workflow, fields, inputs, recipe, made.trial)
+            step = "get_command"
+            argv = None if kind.runs_python() else workflow.argv(made.name, resources)
             step = "folder"
             folder = workflow.folder(identity)
         except (Exception, SystemExit) as error:
-            place: KeyPath = ("command",) if step == "get_command" and "command" in recipe.values else ()
-            is_told = isinstance(error, ValueError) or (isinstance(error, OSError) and error.filename)
-            message = blame(error) if is_told else f"{recipe.kind}.{step}: {blame(error)}"
-            raise RecipeError([*problems, (place, message)]) from error
-        facts = _facts(kind)
+            raise RecipeError([*problems, _blamed(recipe, step, error)]) from error
         task = Task(
             name=made.name,
             workflow=recipe.workflow,
-            kind=recipe.kind if kind is self.registry[recipe.kind] else kind.kind,
+            kind=name,
             id=identity,
             folder=folder,
             dependencies=tuple(recipe.upstream),
@@ -137,13 +140,16 @@ class TaskMaker:
             outputs=self._merged("outputs", recipe.expected, workflow.outputs),
             metrics=workflow.metrics,
             restartable=workflow.restartable or bool(kind.driven),
-            parameters={**{key: fields[key] for key in facts.own}, **workflow.parameters},
+            parameters=own,
             fields={key: value for key, value in fields.items() if key not in facts.plain or value != facts.plain[key]},
             inputs=inputs,
             ancestors=recipe.ancestors,
             swept=made.swept,
             batch=self._batch(workflow, fields) if kind.batch_over else "",
             search=None if made.driven is None else made.driven.to_json(),
+            predicted=predicted,
+            stated=stated_by_user(workflow),
+            family=candidate.family,
         )
         problems += [*self._contract_problems(workflow), *_problems(kind, task)]
         if problems:
@@ -274,6 +280,13 @@ def _facts(kind: type[Workflow]) -> _Facts:
         ),
         plain={name: value for name, value in plain.items() if isinstance(value, str | dict)},
     )
+
+
+def _blamed(recipe: Recipe, step: str, error: BaseException) -> tuple[KeyPath, str]:
+    """Return where something went wrong while a task was made, and what."""
+    place: KeyPath = ("command",) if step == "get_command" and "command" in recipe.values else ()
+    is_told = isinstance(error, ValueError) or (isinstance(error, OSError) and error.filename)
+    return place, blame(error) if is_told else f"{recipe.kind}.{step}: {blame(error)}"
 
 
 def blame(error: BaseException) -> str:

@@ -270,7 +270,7 @@ class Runner:
             return
         task = self.tasks[event.task]
         is_fresh = self._ledger.is_fresh(task)
-        event = self._workplace.conclude(task, self._flight.as_asked(event), record.started, replaces=is_fresh)
+        event = self._workplace.conclude(task, self._flight.as_asked(event), record, replaces=is_fresh)
         self._flight.land(task.name)
         self._quota.saw(event)
         self._quota.end(task)
@@ -295,7 +295,7 @@ class Runner:
         """Return what the attempt after one that ended badly asks for, or None where there is to be none."""
         record = self.records[task.name]
         rest = next_pieces(record, event.state)
-        return self._retries.after(task, record, event.state) if rest is None else rest
+        return self._retries.after(task, record, event) if rest is None else rest
 
     def _release(self, task: Task) -> None:
         """Let those go on that waited for the result of this task."""
@@ -363,9 +363,19 @@ class Runner:
         self._is_time_to_look = now - self._looked_at_requests >= LONGEST_WAIT
         if self._is_time_to_look:
             self._looked_at_requests = now
+            self._look_ahead()
             for request in read_requests(self.run):
                 self._cancelling = self._cancelling or not request
                 self._cancel(request or list(self.tasks), "cancelled on request")
+
+    def _look_ahead(self) -> None:
+        """Order anew what waits, where tasks that have ended teach that others take longer or shorter than planned."""
+        foresight = self._workplace.foresight
+        waiting = (
+            t for t in self.tasks.values() if t.name not in self._flight and not self.records[t.name].state.is_final
+        )
+        if foresight.update(waiting):
+            self._frontier.rerank(list(self.tasks.values()), foresight.seconds_of)
 
     def _cancel(self, asked: Sequence[str], reason: str) -> None:
         """End tasks, and with a search the trials it has asked for."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from socm_like.contract import read_regular
 from socm_like.errors import SocmError, StoreError
+from socm_like.experience import experience_of
 from socm_like.faults import shown
 from socm_like.identity import FileDigests
 from socm_like.journal import Record, TaskState, store_errors
@@ -60,7 +61,8 @@ class Search:
         if self.task.search is None:
             raise SearchError("it drives no workflow")
         self._recipe = recipe_of(self.task.search)
-        self._maker = TaskMaker(self.registry, str(self.plan.store), self.plan.machine, self.digests.of)
+        predict = experience_of(self.plan.store, (self._recipe.kind,)).predict
+        self._maker = TaskMaker(self.registry, str(self.plan.store), self.plan.machine, self.digests.of, predict)
         self._workflow = self.registry[self.task.kind].model_validate(self.task.fields)
         self._workflows: dict[str, Workflow] = {}
         self._ended: dict[str, tuple[int, TaskState, Trial]] = {}

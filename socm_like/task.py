@@ -52,3 +52,5 @@ class Task:
     """What it will need by what tasks like it needed; None where there are too few of them."""
     stated: tuple[str, ...] = ()
     """Names of the resources that the user stated: no prediction is put in their place."""
+    family: str = ""
+    """The version of the kind and a digest of the program it runs: what tasks of one family need can be compared."""

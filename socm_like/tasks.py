@@ -18,6 +18,7 @@ from socm_like.recipe import TaskMaker
 from socm_like.references import OutputReference, output_references
 from socm_like.resources import Machine
 from socm_like.shared_sweeps import NO_GROUPS
+from socm_like.sizing import Predict, nothing_known
 from socm_like.sweeps import Sweeps
 from socm_like.task import Task
 from socm_like.unfold import Known, Table, TableError, table_defaults
@@ -34,12 +35,14 @@ class Resolved:
     """What one should know of its sweeps: what was taken out, and why."""
 
 
-def resolve(campaign: Campaign, store: Path, machine: Machine, digests: FileDigests) -> Resolved:
-    """Return the tasks of a campaign; ``store`` is an absolute path.
+def resolve(
+    campaign: Campaign, store: Path, machine: Machine, digests: FileDigests, predict: Predict = nothing_known
+) -> Resolved:
+    """Return the tasks of a campaign; ``store`` is an absolute path, ``predict`` says what a task will need.
 
     Raises CampaignError with every fault of the campaign.
     """
-    return _Resolution(campaign, store, machine, digests).resolve()
+    return _Resolution(campaign, store, machine, digests, predict).resolve()
 
 
 @dataclass
@@ -48,6 +51,7 @@ class _Resolution:
     store: Path
     machine: Machine
     digests: FileDigests
+    predict: Predict
     faults: list[Fault] = field(default_factory=list)
     contents: dict[Path, str] = field(default_factory=dict)
     """Input file -> its content's digest; a file counts as it was when first met."""
@@ -57,7 +61,7 @@ class _Resolution:
         self.faults.extend(campaign.faults)
         self.around_store = {self.store, *self.store.parents}
         self.sweeps = Sweeps(campaign)
-        maker = TaskMaker(campaign.registry, str(self.store), self.machine, self._digest)
+        maker = TaskMaker(campaign.registry, str(self.store), self.machine, self._digest, self.predict)
         self.known = Known(campaign, maker)
 
     def resolve(self) -> Resolved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,13 +41,15 @@ class Waiting:
     """Task -> its identity, which another run computes."""
     _held: dict[str, float] = field(default_factory=dict)
     """Task -> when it may start, seconds since the epoch."""
+    _soon: list[tuple[float, str]] = field(default_factory=list)
+    """A heap of those, with some that wait no longer."""
 
     def __bool__(self) -> bool:
         return bool(self._elsewhere or self._held)
 
     def pause(self) -> float:
         """Return the seconds until the next task may start for which that is known."""
-        return max(0.0, min(self._held.values(), default=math.inf) - self.clock())
+        return max(0.0, self._opens() - self.clock())
 
     def reason(self, task: Task, record: Record) -> Reason | None:
         """Return why a task is not to start now and keep it until it may, or None when it is to start.
@@ -63,7 +66,7 @@ class Waiting:
         if held is None:
             return self._decide(task, record, self.window) if not pieces_of(record) else self._go_on(task, record)
         if parse_instant(held["until"]) > self.clock():
-            self._held[task.name] = parse_instant(held["until"])
+            self._hold(task.name, parse_instant(held["until"]))
             return Reason(TaskState.HELD, held)
         return None
 
@@ -78,7 +81,7 @@ class Waiting:
             return None
         told = held_text(window, now, decision.start) if decision.start > now else ""
         text = "; ".join(part for part in (told, decision.reason if decision.is_degraded else "") if part)
-        self._held[task.name] = decision.start.timestamp()
+        self._hold(task.name, decision.start.timestamp())
         detail: dict[str, Any] = {"until": format_instant(decision.start.timestamp()), "reason": text}
         if len(decision.pieces) > 1:
             detail["pieces"] = [[piece.start.timestamp(), piece.length.total_seconds()] for piece in decision.pieces]
@@ -92,7 +95,7 @@ class Waiting:
         start = max(pieces[0][0], self.clock())
         assert self.window is not None
         now, opens = (datetime.fromtimestamp(at, UTC) for at in (self.clock(), start))
-        self._held[task.name] = start
+        self._hold(task.name, start)
         told = f"{held_text(self.window, now, opens)}; goes on from where it was stopped, {len(pieces)} to go"
         return Reason(TaskState.HELD, {"until": format_instant(start), "reason": told, "pieces": pieces})
 
@@ -108,9 +111,22 @@ class Waiting:
         """Yield the tasks that need wait no longer."""
         now = self.clock()
         free = [name for name, identity in self._elsewhere.items() if not self._computing(identity)]
-        for name in (*free, *[name for name, until in self._held.items() if until <= now]):
+        while self._opens() <= now:
+            free.append(heapq.heappop(self._soon)[1])
+            del self._held[free[-1]]
+        for name in free:
             self.forget(name)
             yield name
+
+    def _hold(self, name: str, until: float) -> None:
+        self._held[name] = until
+        heapq.heappush(self._soon, (until, name))
+
+    def _opens(self) -> float:
+        """Return when the next task may start for which that is known; infinity for none."""
+        while self._soon and self._held.get(self._soon[0][1]) != self._soon[0][0]:
+            heapq.heappop(self._soon)
+        return self._soon[0][0] if self._soon else math.inf
 
 
 def pieces_of(record: Record) -> list[list[float]]:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from socm_like.batch import of_member
 from socm_like.executors.base import Attempt, Launch
+from socm_like.experience import Foresight, experience_of
 from socm_like.identity import FileDigests
 from socm_like.journal import Event, Record, store_errors
+from socm_like.measurements import InputSizes, Recorder, measurement_of
 from socm_like.outcome import Place, changed_input, conclude, find_result, prepare
 from socm_like.plan import Plan
 from socm_like.shared import Batch
+from socm_like.sizes import memory_of
 from socm_like.store import RunDirectory
 from socm_like.task import Task
 
@@ -26,6 +29,11 @@ class Workplace:
         self._run = run
         self._digests = digests
         self._grace = plan.execution.grace.total_seconds()
+        self._recorder = Recorder(run)
+        self._inputs = InputSizes()
+        kinds = {task.kind for task in plan.tasks}
+        self.foresight = Foresight(lambda: experience_of(plan.store, kinds))
+        """How long tasks are expected to take, by those that have ended here."""
         self._folders: set[str] = set()
         """Folders that are known to exist."""
 
@@ -56,6 +64,7 @@ class Workplace:
             environment=leader.environment,
             priority=priority,
             grace=self._grace,
+            reserved_memory=_reserved(batch),
         )
 
     def has_result(self, task: Task) -> bool:
@@ -66,10 +75,19 @@ class Workplace:
         """Return which input is no longer what the task's identity says it is, or an empty string."""
         return changed_input(task, self._digests)
 
-    def conclude(self, task: Task, event: Event, started: str | None, *, replaces: bool) -> Event:
-        """Return what an attempt that ended amounts to, its result in its place; see :func:`outcome.conclude`."""
+    def conclude(self, task: Task, event: Event, record: Record, *, replaces: bool) -> Event:
+        """Return what an attempt that ended amounts to, its result in its place; see :func:`outcome.conclude`.
+
+        What it used is on record then, too. ``record`` is the task's before the event.
+        """
         place = Place(self._run.partial(task.folder), self._plan.store, replaces)
-        return conclude(task, event, started, place, self._digests)
+        measured = measurement_of(task, record, event, self._inputs.of(task.inputs))
+        sizes = {} if measured is None else measured.sizes()
+        ended = conclude(task, event, record, place, self._digests, sizes=sizes)
+        if measured is not None and ended.state is event.state:
+            self._recorder.add(measured)
+            self.foresight.take(task, measured)
+        return ended
 
     def event_of_member(self, event: Event, task: Task, record: Record) -> Event:
         """Return what the end or the progress of a process that tasks share means for one of them."""
@@ -80,6 +98,13 @@ class Workplace:
             with store_errors(folder):
                 os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
+
+
+def _reserved(batch: Batch) -> int | None:
+    """Return the bytes to keep free for a process, where that is not its limit: what tasks like it needed."""
+    leader = batch.tasks[0]
+    is_as_planned = len(batch.tasks) == 1 and batch.resources.memory == leader.resources.memory
+    return memory_of(leader) if is_as_planned else None
 
 
 def _unlink(*logs: Path) -> None:

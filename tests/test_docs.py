@@ -79,6 +79,10 @@ def test_tutorial_does_what_it_says(tmp_path: Path) -> None:
     assert follow(ROOT / "docs/tutorial.rst", tmp_path) == 16
 
 
+def test_estimates_page_does_what_it_says(tmp_path: Path) -> None:
+    assert follow(ROOT / "docs/estimates.rst", tmp_path) == 4
+
+
 def test_campaign_file_page_shows_campaigns_without_faults(tmp_path: Path) -> None:
     whole, group, crossed, shared, schedule, policy = (block.text for block in blocks(ROOT / "docs/campaign-file.rst"))
     (tmp_path / "my_kinds.py").write_text("")

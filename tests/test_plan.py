@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from socm_like.campaign import load_campaign
 from socm_like.errors import CampaignError, StoreError
+from socm_like.frontier import Frontier
 from socm_like.identity import FileDigests
 from socm_like.plan import Plan, critical_path, make_plan, read_plan, upward_ranks
 from socm_like.resources import Machine, Resources
@@ -342,3 +343,28 @@ def test_a_run_is_named_by_what_is_computed_not_by_where_or_how_fast(tmp_path: P
 def test_planning_writes_nothing(tmp_path: Path) -> None:
     plan_of(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["campaign.toml", "data.txt"]
+
+
+def test_what_is_learned_while_a_run_goes_on_orders_anew_what_waits() -> None:
+    tasks = (make_task("a", [], 60.0), make_task("b", [], 60.0), make_task("c", ["b"], 60.0))
+    frontier = Frontier(tasks)
+    frontier.push("a")
+    frontier.push("b")
+    frontier.rerank(tasks, lambda task: {"a": 500.0, "b": 60.0, "c": 60.0}[task.name])
+    assert [frontier.pop(), frontier.pop(), frontier.pop()] == ["a", "b", None]
+    frontier.push("a")
+    frontier.push("b")
+    frontier.rerank(tasks, lambda task: 60.0)
+    assert [frontier.pop(), frontier.pop()] == ["b", "a"]
+
+
+def test_what_a_task_waits_for_is_as_urgent_as_the_task() -> None:
+    tasks = (
+        make_task("a", [], 900.0),
+        make_task("b", [], 1.0),
+        make_task("c", ["b"], 1.0),
+    )
+    frontier = Frontier(tasks, lambda workflow: int(workflow == "c"))
+    frontier.push("a")
+    frontier.push("b")
+    assert [frontier.pop(), frontier.pop()] == ["b", "a"]

@@ -347,6 +347,7 @@ def test_a_task_holds_all_that_is_needed_to_run_it(tmp_path: Path) -> None:
         },
         fields=full.fields,
         inputs={f"{tmp_path}/data.txt": sha256("1 2 3\n"), f"{tmp_path}/script.py": sha256("print()\n")},
+        family=full.family,
     )
     assert plain.outputs == {"out.txt": "out.txt"}
     assert full.resources.model_dump(exclude_none=True) == {"ranks": 1, "threads": 1, "gpus": 0}

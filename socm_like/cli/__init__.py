@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "graph": "Draw the dependency graph.",
     "kinds": "List kinds of workflows, or describe one.",
     "machines": "List machines, or describe one.",
+    "estimates": "Show how well sizes were predicted.",
     "completion": "Print the shell code that completes commands.",
 }
 

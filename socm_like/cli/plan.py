@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from socm_like.cli.loading import plan_campaign
-from socm_like.cli.offers import show_offers
+from socm_like.cli.offers import budget_line, exceeds_budget, show_offers
 from socm_like.cli.options import campaign_argument, campaign_store_option, json_option
 from socm_like.cli.render import table
+from socm_like.cli.simulated import Asked, here, on_nodes_of, show_simulation, simulation_options
 from socm_like.errors import UsageError
 from socm_like.outcome import find_result
 from socm_like.plan import Plan, critical_path, upward_ranks
 from socm_like.schedule import Schedule
-from socm_like.sizes import runtime_of
+from socm_like.sizes import has_runtime, is_learned, memory_of, runtime_of
 from socm_like.store import write_atomically
 from socm_like.task import Task
-from socm_like.timeline import nodes_of, schedule_of
+from socm_like.timeline import core_hours_of, nodes_of, refusals_of, schedule_of
 from socm_like.units import format_size, format_span
 
 SCHEDULED = 20_000
 """Tasks up to which the schedule is made; of a larger plan only its bounds are told."""
+LEARNED = "*"
+"""Marks a size that was learned from finished tasks."""
 SHOWN = 60
 """Tasks listed one by one; of a larger plan the workflows are listed."""
 
@@ -37,6 +42,7 @@ SHOWN = 60
 @click.option("--all", "show_all", is_flag=True, help="List every task of a large plan.")
 @click.option("--machine", "name", metavar="MACHINE", help="Plan for this machine instead: a name or a file.")
 @click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="Draw the schedule as an SVG file.")
+@simulation_options
 def command(
     file: Path,
     settings: tuple[str, ...],
@@ -46,26 +52,33 @@ def command(
     show_all: bool,
     name: str | None,
     figure: Path | None,
+    **simulation: Any,
 ) -> None:
     """Show the tasks in the order they start, their sizes, the schedule and its bound.
 
     FILE is campaign.toml by default. With --machine, what its partitions would take, and for a deadline the fewest
-    nodes that keep it. Exit status 1: the deadline cannot be met.
+    nodes that keep it. Exit status 1: the deadline is not met, no window will hold a task, or it all takes more
+    core-hours than the budget.
     """
+    if asked := Asked(**simulation):
+        scene = here if name in (None, "local") else partial(on_nodes_of, name)
+        sys.exit(show_simulation(asked, scene(file, settings, store), figure, as_json=as_json))
     if name is not None and name != "local":
         if figure is not None:
             raise UsageError("--figure draws the plan for this machine; leave --machine out")
         sys.exit(show_offers(file, settings, store, name, as_json=as_json))
     plan, _ = plan_campaign(file, settings, store)
-    schedule = schedule_of(plan) if len(plan.tasks) <= SCHEDULED or figure is not None else None
+    now = datetime.now(UTC)
+    schedule = schedule_of(plan, now) if len(plan.tasks) <= SCHEDULED or figure is not None else None
     if figure is not None and schedule is not None:
         write_atomically(figure, _picture(plan, schedule))
-    times = _times_of(plan, schedule)
+    times = _times_of(plan, schedule, now)
     if as_json:
         click.echo(json.dumps(_data(plan, times), indent=2))
     else:
         _show(plan, times, show_all=show_all)
-    sys.exit(1 if plan.deadline is not None and times.bound > plan.deadline.total_seconds() else 0)
+    late = plan.deadline is not None and times.planned > plan.deadline.total_seconds()
+    sys.exit(1 if late or times.refusals or exceeds_budget(plan) else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +93,20 @@ class _Times:
     """Seconds that no schedule beats."""
     schedule: Schedule | None
     """None for a plan that is too large to be scheduled in passing."""
+    refusals: tuple[str, ...] = ()
+    """Tasks that no window will hold, and why."""
+
+    @property
+    def planned(self) -> float:
+        """Seconds that the schedule takes, or that it takes at least."""
+        return self.schedule.makespan if self.schedule is not None else self.bound
 
 
-def _times_of(plan: Plan, schedule: Schedule | None) -> _Times:
+def _times_of(plan: Plan, schedule: Schedule | None, now: datetime) -> _Times:
     path = critical_path(plan.tasks)
     longest = sum(runtime_of(task) for task in path)
     if schedule is not None:
-        return _Times(path, longest, schedule.lower_bound, schedule)
+        return _Times(path, longest, schedule.lower_bound, schedule, tuple(refusals_of(plan, schedule, now)))
     busiest = sum(runtime_of(task) * task.resources.cores for task in plan.tasks) / len(plan.machine.cores)
     return _Times(path, longest, max(busiest, longest), None)
 
@@ -102,6 +122,8 @@ def _show(plan: Plan, times: _Times, *, show_all: bool) -> None:
         click.echo(table(("task", "kind", "cores", "memory", "gpus", "time", "needs", ""), rows))
     else:
         click.echo(table(("workflow", "kind", "tasks", "cores", "memory", "gpus", "time"), _workflow_rows(ordered)))
+    if legend := _legend(plan):
+        click.echo(legend)
     if plan.notes:
         click.echo("\n" + "\n".join(plan.notes))
     click.echo()
@@ -124,12 +146,27 @@ def _row(task: Task, plan: Plan) -> tuple[str, ...]:
 
 def _size(task: Task) -> tuple[str, str, str, str]:
     resources = task.resources
+    memory = memory_of(task)
     return (
         str(resources.cores),
-        format_size(resources.memory) if resources.memory else "-",
+        f"{format_size(memory)}{_mark(task, 'memory')}" if memory else "-",
         str(resources.gpus) if resources.gpus else "-",
-        format_span(resources.runtime.total_seconds()) if resources.runtime else "-",
+        f"{format_span(runtime_of(task))}{_mark(task, 'runtime')}" if has_runtime(task) else "-",
     )
+
+
+def _mark(task: Task, name: str) -> str:
+    return LEARNED if is_learned(task, name) else ""
+
+
+def _legend(plan: Plan) -> str:
+    """Return where the marked sizes come from, or an empty string."""
+    marked = [task for task in plan.tasks if is_learned(task, "memory") or is_learned(task, "runtime")]
+    counts = sorted({task.predicted.records for task in marked if task.predicted is not None})
+    if not counts:
+        return ""
+    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{LEARNED} learned from {number} finished tasks: memory that 1 in 20 exceeds, the typical time"
 
 
 def _workflow_rows(tasks: list[Task]) -> list[tuple[str, ...]]:
@@ -155,14 +192,22 @@ def _tell_times(plan: Plan, times: _Times) -> None:
         click.echo(f"planned        {format_span(schedule.makespan)}, {busy}, {schedule.node_hours:.3g} node-hours")
         if schedule.reason:
             click.echo(f"               {schedule.reason}")
-    unstated = sum(task.resources.runtime is None for task in plan.tasks)
+    unstated = sum(not has_runtime(task) for task in plan.tasks)
     if unstated:
         click.echo(f"               ({unstated} of {len(plan.tasks)} tasks state no runtime; each counts as 1 min)")
     if plan.deadline is not None:
         seconds = plan.deadline.total_seconds()
-        planned = schedule.makespan if schedule is not None else times.bound
-        verdict = "cannot be met" if times.bound > seconds else "met" if planned <= seconds else "missed by this plan"
+        verdict = "met" if times.planned <= seconds else "missed by this plan"
+        verdict = "cannot be met" if times.bound > seconds else verdict
         click.echo(f"deadline       {format_span(seconds)}: {verdict}")
+    if budget := budget_line(plan):
+        click.echo(f"budget        {budget.removeprefix('budget')}")
+    if times.refusals and schedule is not None:
+        skipped = f"; {len(schedule.skipped)} that depend on them are skipped" if schedule.skipped else ""
+        click.echo(f"no window      {len(times.refusals)} tasks will fail{skipped}")
+        more = len(times.refusals) - SHOWN
+        rest = [f"and {more} more; --json names them"] if more > 0 else []
+        click.echo("\n".join(f"  {line}" for line in [*times.refusals[:SHOWN], *rest]))
 
 
 def _picture(plan: Plan, schedule: Schedule) -> str:
@@ -180,7 +225,8 @@ def _picture(plan: Plan, schedule: Schedule) -> str:
 
 def _data(plan: Plan, times: _Times) -> dict[str, Any]:
     schedule = times.schedule
-    placed = {placement.job: placement for placement in schedule.placements} if schedule is not None else {}
+    starts = {p.job: p.start for p in reversed(schedule.placements)} if schedule is not None else {}
+    ends = {p.job: p.end for p in schedule.placements} if schedule is not None else {}
     return {
         "campaign": plan.campaign,
         "run": plan.run_name,
@@ -188,6 +234,9 @@ def _data(plan: Plan, times: _Times) -> dict[str, Any]:
         "critical_path": [task.name for task in times.path],
         "critical_path_seconds": times.longest,
         "deadline": plan.deadline.total_seconds() if plan.deadline else None,
+        "core_hours": core_hours_of(plan),
+        "core_hours_budget": plan.policy.core_hours,
+        "no_window": list(times.refusals),
         "notes": list(plan.notes),
         "schedule": None
         if schedule is None
@@ -209,10 +258,11 @@ def _data(plan: Plan, times: _Times) -> dict[str, Any]:
                 "folder": str(plan.store / task.folder),
                 "dependencies": list(task.dependencies),
                 "resources": task.resources.model_dump(mode="json"),
+                "predicted": None if task.predicted is None else task.predicted.model_dump(mode="json"),
                 "argv": None if task.argv is None else list(task.argv),
                 "parameters": dict(task.parameters),
-                "start": placed[task.name].start if task.name in placed else None,
-                "end": placed[task.name].end if task.name in placed else None,
+                "start": starts.get(task.name),
+                "end": ends.get(task.name),
             }
             for task in _in_start_order(plan)
         ],
