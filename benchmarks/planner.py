@@ -1,19 +1,24 @@
 """Quality and cost of the planner: makespan over lower bound, utilisation with wrong estimates, CPU time and growth.
 
-    python benchmarks/planner.py [--campaigns 200] [--sizes 1000 10000 100000] [--worst 10]
+    python benchmarks/planner.py [--campaigns 200] [--sizes 1000 10000 100000] [--worst 10] [--socm PYTHON]
 
-Campaigns are random with fixed seeds: five shapes, 1 to 64 nodes of 64 cores, 256 GiB and 4 GPUs. The peer is SOCM 0.1:
-its ratios on one pool of cores, quoted from our measurement of it, against ours on jobs of the same distribution.
+Campaigns are random with fixed seeds: five shapes, 1 to 64 nodes of 64 cores, 256 GiB and 4 GPUs. The peer is SOCM: its
+ratios on one pool of cores, quoted from our measurement of SOCM 0.1, against ours on jobs of the same distribution; and
+with --socm, a Python in which so_campaign_manager is installed, both planners on the same jobs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from socm_like.schedule import Job, Limits, Node, Schedule, make_schedule
 from socm_like.schedule.bound import chains_of, lower_bound
@@ -156,6 +161,36 @@ def against_socm() -> None:
         print(f"  {cores:5}   " + "  ".join(cells))
 
 
+def beside_socm(python: Path, campaigns: int) -> None:
+    """Print how much longer SOCM's plans take on one node of 64 cores, jobs that ask cores only."""
+    cases, shapes = [], []
+    for seed in range(campaigns):
+        source = random.Random(seed)
+        shapes.append(list(SHAPES)[seed % len(SHAPES)])
+        jobs = campaign(source, shapes[-1], round(10 ** source.uniform(1.5, 3)))
+        cases.append([Job(job.name, job.seconds, job.dependencies, threads=job.threads) for job in jobs])
+    asked = [
+        [(job.seconds, job.threads, [int(parent[1:]) for parent in job.dependencies]) for job in jobs]
+        for jobs in cases
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:  # where it leaves its logs
+        words = [python.absolute(), Path(__file__).absolute().with_name("planner_socm.py")]
+        document = json.dumps({"cores": 64, "cases": asked})
+        answer = subprocess.run(words, input=document, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    theirs = json.loads(answer.stdout.splitlines()[-1])
+    plans = [make_schedule(jobs, [Node("n0", cores=64, memory=0)]) for jobs in cases]
+    longer = [their / plan.makespan for their, plan in zip(theirs, plans, strict=True)]
+    above = statistics.median(their / plan.lower_bound for their, plan in zip(theirs, plans, strict=True))
+    ours = statistics.median(plan.ratio for plan in plans)
+    quarters = statistics.quantiles(longer, n=4)
+    print(f"SOCM's makespan / ours, one node of 64 cores, the same {campaigns} campaigns: median {quarters[1]:.3f}, "
+          f"quartiles {quarters[0]:.3f} and {quarters[2]:.3f}, from {min(longer):.3f} to {max(longer):.3f}; "
+          f"over the lower bound {above:.3f} and {ours:.3f}")  # fmt: skip
+    for shape in SHAPES:
+        part = [ratio for ratio, name in zip(longer, shapes, strict=True) if name == shape]
+        print(f"  {shape:12} median {statistics.median(part):.3f}")
+
+
 def cost(sizes: Sequence[int]) -> None:
     """Print CPU seconds where work, not the longest chain, bounds the makespan: the case with most waiting jobs."""
     for shape, hosts in (("independent", 32), ("layered", 8), ("scattered", 4), ("fan", 64)):
@@ -176,10 +211,13 @@ def main() -> None:
     parser.add_argument("--campaigns", type=int, default=200)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--worst", type=int, default=10)
+    parser.add_argument("--socm", type=Path, metavar="PYTHON", help="a Python with so_campaign_manager")
     arguments = parser.parse_args()
     quality(arguments.campaigns, arguments.worst)
     online(arguments.campaigns)
     against_socm()
+    if arguments.socm is not None:
+        beside_socm(arguments.socm, arguments.campaigns)
     cost(arguments.sizes)
 
 

@@ -286,7 +286,7 @@ IMPOSSIBLE: dict[str, tuple[Job, Limits, str]] = {
     ),
     "ranks": (Job("big", 1, ranks=13), Limits(), "big: asks 13 parts of 1 cores at once, 2 nodes hold 12 of them"),
     "gang": (Job("big", 1, exclusive_nodes=3), Limits(), "big: asks 3 whole nodes at once, 2 nodes hold 2 of them"),
-    "walltime": (Job("big", 90), Limits(walltime=60), "big: takes 90 s, the walltime is 60 s"),
+    "walltime": (Job("big", 90), Limits(walltime=60), "big: takes 1 min 30 s, the walltime is 1 min 00 s"),
     "max_cores": (Job("big", 1, threads=6), Limits(max_cores=4), "big: holds 6 cores, at most 4 may be in use at once"),
     "max_jobs": (Job("big", 1), Limits(max_jobs=0), "big: at most 0 jobs may run at once"),
     "length": (Job("big", float("nan")), Limits(), "big: seconds must be 0 or more and finite, got nan"),
@@ -340,7 +340,7 @@ def test_a_plan_far_above_its_bound_says_why() -> None:
 
 
 def test_allocations_double_until_the_critical_path_is_reached() -> None:
-    rows = allocations([Job(f"j{n}", 3600, threads=8) for n in range(8)], node(), most=100)
+    rows = allocations([Job(f"j{n}", 3600, threads=8) for n in range(8)], node(), bounds=(1, 100))
     assert [(row.nodes, row.makespan, row.node_hours, row.pilots) for row in rows] == [
         (1, 28800.0, 8.0, 1), (2, 14400.0, 8.0, 1), (4, 7200.0, 8.0, 1), (8, 3600.0, 8.0, 1),
     ]  # fmt: skip
@@ -348,7 +348,7 @@ def test_allocations_double_until_the_critical_path_is_reached() -> None:
 
 def test_the_smallest_allocation_that_keeps_the_deadline_is_recommended() -> None:
     jobs = [Job(f"j{n}", 3600, threads=8) for n in range(9)]
-    found = recommend(jobs, node(), most=100, deadline=4 * 3600)
+    found = recommend(jobs, node(), bounds=(1, 100), deadline=4 * 3600)
     assert found.allocation is not None
     assert (found.allocation.nodes, found.allocation.makespan) == (3, 3 * 3600.0)
     assert found.reason == "3 nodes take 3 h 00 min, 9 node-hours"
@@ -356,26 +356,26 @@ def test_the_smallest_allocation_that_keeps_the_deadline_is_recommended() -> Non
 
 def test_one_walltime_too_short_means_several_allocations() -> None:
     jobs = [Job(f"j{n}", 3600, threads=8) for n in range(6)]
-    found = recommend(jobs, node(), most=2, deadline=4 * 3600, limits=Limits(walltime=2 * 3600))
+    found = recommend(jobs, node(), bounds=(1, 2), deadline=4 * 3600, limits=Limits(walltime=2 * 3600))
     assert found.allocation is not None
     assert (found.allocation.nodes, found.allocation.pilots) == (2, 2)
 
 
 def test_a_deadline_that_cannot_be_kept_says_what_forbids_it() -> None:
     chain = [Job("a", 3600), Job("b", 3600, ("a",))]
-    assert recommend(chain, node(), most=9, deadline=3600).reason == (
+    assert recommend(chain, node(), bounds=(1, 9), deadline=3600).reason == (
         "the chain a -> b alone takes 2 h 00 min, the deadline is 1 h 00 min"
     )
     wide = [Job(f"j{n}", 3600, threads=8) for n in range(9)]
-    assert recommend(wide, node(), most=2, deadline=3600).reason == (
+    assert recommend(wide, node(), bounds=(1, 2), deadline=3600).reason == (
         "2 nodes take at least 4 h 30 min (cores), more are not offered"
     )
-    assert recommend(wide, node(), most=2, deadline=4.6 * 3600).reason == (
+    assert recommend(wide, node(), bounds=(1, 2), deadline=4.6 * 3600).reason == (
         "the best schedule found takes 5 h 00 min, on 2 nodes of 2"
     )
 
 
 def test_a_gang_is_never_recommended_fewer_nodes_than_it_takes() -> None:
-    found = recommend([Job("gang", 60, exclusive_nodes=5)], node(), most=20, deadline=10_000)
+    found = recommend([Job("gang", 60, exclusive_nodes=5)], node(), bounds=(1, 20), deadline=10_000)
     assert found.allocation is not None
     assert found.allocation.nodes == 5

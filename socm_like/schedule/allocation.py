@@ -12,7 +12,7 @@ from socm_like.schedule.search import make_schedule
 from socm_like.units import format_span
 
 SATISFIED = 1.01
-"""More nodes are not tried once the makespan is this close to the critical path."""
+"""More nodes are not tried once the makespan is this close to what the most of them allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +37,27 @@ class Recommendation:
 
 
 def allocations(
-    jobs: Sequence[Job], node: Node, most: int, limits: Limits | None = None, counts: Sequence[int] = ()
+    jobs: Sequence[Job], node: Node, bounds: tuple[int, int], limits: Limits | None = None, counts: Sequence[int] = ()
 ) -> tuple[Allocation, ...]:
     """Return a row for each number of nodes: ``counts``, or doublings up to the number that is of any use.
 
-    Raises PlacementError when a job fits on no allocation of at most ``most`` nodes.
+    :param bounds: the fewest and the most nodes that an allocation may have.
+
+    Raises PlacementError when a job fits on no allocation of the most nodes.
     """
-    limits = limits or Limits()
-    longest = chains_of(make_load(jobs, _alike(node, most), limits)).longest
+    limits, most = limits or Limits(), bounds[1]
+    load = make_load(jobs, _alike(node, most), limits)
+    least = lower_bound(load, _alike(node, most), limits, chains_of(load)).seconds
     rows = []
-    for count in counts or _doublings(_fewest(jobs, node, most, limits), most):
+    for count in counts or _doublings(_fewest(jobs, node, bounds, limits), most):
         rows.append(_allocation(jobs, node, count, limits))
-        if not counts and rows[-1].makespan <= SATISFIED * longest:
+        if not counts and rows[-1].makespan <= SATISFIED * least:
             break
     return tuple(rows)
 
 
 def recommend(
-    jobs: Sequence[Job], node: Node, most: int, deadline: float, limits: Limits | None = None
+    jobs: Sequence[Job], node: Node, bounds: tuple[int, int], deadline: float, limits: Limits | None = None
 ) -> Recommendation:
     """Return the smallest allocation whose schedule ends within ``deadline`` seconds.
 
@@ -62,9 +65,11 @@ def recommend(
     the last that failed and the first that did not. The makespan need not fall with every node, so smallest means
     smallest of those tried.
 
-    Raises PlacementError when a job fits on no allocation of at most ``most`` nodes.
+    :param bounds: the fewest and the most nodes that an allocation may have.
+
+    Raises PlacementError when a job fits on no allocation of the most nodes.
     """
-    limits = limits or Limits()
+    limits, most = limits or Limits(), bounds[1]
     load = make_load(jobs, _alike(node, most), limits)
     chains = chains_of(load)
     if chains.longest > deadline:
@@ -74,7 +79,7 @@ def recommend(
             None,
             f"the chain {shown} alone takes {format_span(chains.longest)}, the deadline is {format_span(deadline)}",
         )
-    fewest = _bounded(load, node, (_fewest(jobs, node, most, limits), most), deadline, limits)
+    fewest = _bounded(load, node, (_fewest(jobs, node, bounds, limits), most), deadline, limits)
     if fewest is None:
         seconds = lower_bound(load, _alike(node, most), limits, chains)
         span = format_span(seconds.seconds)
@@ -119,10 +124,10 @@ def _allocation(jobs: Sequence[Job], node: Node, count: int, limits: Limits) -> 
     return Allocation(count, plan.makespan, plan.node_hours, plan.ratio, len(plan.pilots))
 
 
-def _fewest(jobs: Sequence[Job], node: Node, most: int, limits: Limits) -> int:
-    """Return the smallest number of nodes on which every job fits; on ``most`` they all do."""
+def _fewest(jobs: Sequence[Job], node: Node, bounds: tuple[int, int], limits: Limits) -> int:
+    """Return the smallest number of nodes within bounds on which every job fits; on the most of them they all do."""
     known = {replace(job, name="", dependencies=(), seconds=0.0, earliest=0.0) for job in jobs}
-    low, high = 0, most
+    low, high = bounds[0] - 1, bounds[1]
     while high - low > 1:
         count = (low + high) // 2
         if any(refusals(job, [node] * count, limits) for job in known):

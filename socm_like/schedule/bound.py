@@ -98,16 +98,25 @@ def lower_bound(load: Load, nodes: Sequence[Node], limits: Limits, chains: Chain
     jobs = range(len(load.names))
     by_head = sorted(jobs, key=chains.heads.__getitem__, reverse=True)
     by_tail = sorted(jobs, key=tails.__getitem__, reverse=True)
-    for cause, weights in _measures(set(load.demands), nodes, limits):
-        work = [
-            seconds * weights[demand] for seconds, demand in zip(load.seconds, load.demands, strict=True)
-        ]  # fmt: skip
+    for cause, work in _works(load, nodes, limits):
         if not any(work):
             continue
         seconds = max(_energetic(work, by_head, chains.heads, tails), _energetic(work, by_tail, tails, chains.heads))
         if seconds > best.seconds * (1 + 1e-9):
             best = Bound(seconds, cause)
     return best
+
+
+def _works(load: Load, nodes: Sequence[Node], limits: Limits) -> Iterator[tuple[str, list[float]]]:
+    """Yield what each job takes of all there is, in seconds of the whole; jobs of a cap take a part of that cap."""
+    for cause, weights in _measures(set(load.demands), nodes, limits):
+        yield cause, [seconds * weights[demand] for seconds, demand in zip(load.seconds, load.demands, strict=True)]
+    for number, (name, most) in enumerate(limits.caps.items()):
+        members = [number in caps for caps in load.caps]
+        yield (
+            f"concurrency of {name}",
+            [seconds / most if member else 0.0 for seconds, member in zip(load.seconds, members, strict=True)],
+        )
 
 
 def _energetic(work: Sequence[float], order: Sequence[int], near: Sequence[float], far: Sequence[float]) -> float:

@@ -5,34 +5,20 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from socm_like.schedule.caps import Caps
 from socm_like.schedule.load import Demand, Load
-from socm_like.schedule.model import Limits, Node, Share
+from socm_like.schedule.model import Gate, Limits, Node, Share
 from socm_like.schedule.pool import Pool
 from socm_like.schedule.reservation import Reservation, reserve
+from socm_like.schedule.timetable import Run, Timetable
 from socm_like.schedule.waiting import NONE, Waiting
 
 TRIED = 8
 """Waiting jobs of several nodes that are tried at each event."""
 EXACT = 4
 """Nodes with news of which the room is looked at anew after each start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """What one pass decided, by index of the job."""
-
-    starts: list[float]
-    ends: list[float]
-    shares: list[tuple[Share, ...]]
-    pilots: tuple[float, ...]
-
-    @property
-    def makespan(self) -> float:
-        """The last end."""
-        return max(self.ends, default=0.0)
 
 
 def dispatch(
@@ -43,16 +29,22 @@ def dispatch(
     *,
     actual: Sequence[float] | None = None,
     promises: bool = True,
+    gate: Gate | None = None,
 ) -> Timetable:
     """Return when and where each job runs if the first of ``order`` that is ready and fits always starts first.
 
     :param actual: how long the jobs really take; ``load.seconds`` are then what is expected of them.
     :param promises: whether a job that needs several nodes, or more than half of one, is promised a start.
+    :param gate: when jobs that are ready may start.
+
+    A job starts only when none of higher priority that is ready, and that no cap keeps back, would find room, except
+    before or beside a promised job of at least that priority. Of jobs of several nodes only the first few that wait are
+    tried, and shortly before a walltime ends only the first few of like demands.
 
     At each event only the nodes where something ended are offered to jobs that waited before; jobs that became ready
     look at all nodes. Costs about O(n (b + log n)), with b buckets of like demands.
     """
-    return _Pass(load, nodes, limits, order, actual=actual or load.seconds, promises=promises).run()
+    return _Pass(load, nodes, limits, order, actual=actual or load.seconds, promises=promises, gate=gate).run()
 
 
 class _Pass:
@@ -65,13 +57,29 @@ class _Pass:
         *,
         actual: Sequence[float],
         promises: bool,
+        gate: Gate | None,
     ) -> None:
         count = len(order)
         self.turn_of = [0] * count
         for turn, job in enumerate(order):
             self.turn_of[job] = turn
-        self.load, self.order, self.actual, self.promises = load, order, actual, promises
+        self.load, self.order, self.promises, self.gate = load, order, promises, gate
+        self.actual = list(actual)
+        """What is left of each job."""
         self.seconds = [load.seconds[job] for job in order]
+        """What is thought to be left of each turn."""
+        self.levels = [load.priorities[job] for job in order]
+        self.has_levels = len(set(self.levels)) > 1
+        self.caps = Caps(list(limits.caps.values()), [load.caps[job] for job in order])
+        self.stops: dict[int, float] = {}
+        """Turns that are stopped at the end of a window, and when."""
+        self.held: set[int] = set()
+        """Turns that wait for their second."""
+        self.ran: dict[int, float] = {}
+        """Seconds of a job that is split which have passed."""
+        self.parts: dict[int, list[Run]] = {}
+        self.refused: list[tuple[int, float]] = []
+        self.released = [-1.0] * count
         self.shortest = min(self.seconds, default=0.0)
         self.demands = [load.demands[job] for job in order]
         self.pool = Pool(nodes)
@@ -80,20 +88,25 @@ class _Pass:
         self.max_cores = sum(self.pool.cores) if limits.max_cores is None else limits.max_cores
         self.walltime = limits.walltime
         self.pilots, self.closes = [0.0], math.inf if limits.walltime is None else limits.walltime
-        self.now, self.active, self.in_use = 0.0, 0, 0
+        self.now, self.active, self.in_use, self.renewed = 0.0, 0, 0, -1.0
         self.waiting = Waiting(self.demands, self.seconds, max((node.memory for node in nodes), default=0))
+        self._begin(nodes, count)
+
+    def _begin(self, nodes: Sequence[Node], count: int) -> None:
         self.several: list[int] = []
         """Turns that wait for several nodes, sorted."""
         self.large: list[int] = []
         """Turns that waited and need much at once; a heap, with some that have started."""
         self.promise: Reservation | None = None
+        self.room = (0, 0, 0, 0)
+        """What :meth:`_room` returned last."""
         self.fresh: list[int] = []
         """Turns that no node was offered yet; a heap."""
         self.ends: list[tuple[float, int]] = []
         self.arrivals: list[tuple[float, int]] = []
         self.news: set[int] = set()
         """Nodes where something ended since they were offered to the waiting."""
-        self.missing = [len(parents) for parents in load.parents]
+        self.missing = [len(parents) for parents in self.load.parents]
         self.starts = [-1.0] * count
         self.finishes = [0.0] * count
         self.shares: list[tuple[Share, ...]] = [()] * count
@@ -112,13 +125,33 @@ class _Pass:
             elif self.ends or self.arrivals:
                 self._advance()
             else:
-                return Timetable(self.starts, self.finishes, self.shares, tuple(self.pilots))
+                return Timetable(
+                    self.starts, self.finishes, self.shares, tuple(self.pilots), self.released, self.parts,
+                    tuple(self.refused),
+                )  # fmt: skip
 
     def _arrive(self, job: int) -> None:
-        if self.load.earliest[job] > self.now:
-            heappush(self.arrivals, (self.load.earliest[job], job))
+        """Let a job that waits for no other start as soon as its gate opens, or never."""
+        ready = max(self.load.earliest[job], self.now)
+        start = ready if self.gate is None else self._opening(self.gate, job, ready)
+        if start == math.inf:
+            self.refused.append((job, ready))
+            return
+        if self.released[job] < 0:
+            self.released[job] = start
+        if start > self.now:
+            heappush(self.arrivals, (start, job))
+            self.held.add(self.turn_of[job])
         else:
             heappush(self.fresh, self.turn_of[job])
+
+    def _opening(self, gate: Gate, job: int, ready: float) -> float:
+        held = max(self.load.limits[job] - self.ran.get(job, 0.0), self.seconds[self.turn_of[job]])
+        if gate.split is None or job not in self.load.splits:
+            return max(ready, gate.release(ready, held))
+        start, stop = gate.split(ready, held)
+        self.stops[self.turn_of[job]] = stop
+        return max(ready, start)
 
     def _advance(self) -> None:
         """Go to the next event: ends first, then jobs that may start only now."""
@@ -126,23 +159,30 @@ class _Pass:
         while self.ends and self.ends[0][0] <= self.now:
             job = heappop(self.ends)[1]
             self.active -= 1
+            for turn in self.caps.give_back(self.turn_of[job]) if self.load.caps[job] else ():
+                heappush(self.fresh, turn)
             for share in self.shares[job]:
                 self.pool.give_back(share)
                 self.in_use -= share.cores
                 self.news.add(share.node)
                 del self.running[share.node][job]
+            if self.actual[job] > 0:
+                self._arrive(job)
+                continue
             for child in self.load.children[job]:
                 self.missing[child] -= 1
                 if not self.missing[child]:
                     self._arrive(child)
         while self.arrivals and self.arrivals[0][0] <= self.now:
-            heappush(self.fresh, self.turn_of[heappop(self.arrivals)[1]])
+            turn = self.turn_of[heappop(self.arrivals)[1]]
+            self.held.discard(turn)
+            heappush(self.fresh, turn)
 
     def _renew(self) -> None:
         """Nothing runs, so what waits waits for another allocation."""
-        if self.pilots[-1] == self.now and self.promise is None and len(self.news) == len(self.running):
+        if self.renewed == self.now:
             raise RuntimeError("a job that fits on the empty nodes does not start: a fault of the planner")
-        self.promise = None
+        self.promise, self.renewed = None, self.now
         if self.walltime is not None and self.pilots[-1] != self.now:
             self.pilots.append(self.now)
             self.closes = self.now + self.walltime
@@ -152,36 +192,59 @@ class _Pass:
         """Start what fits, first turns first, until nothing does or a limit is reached."""
         self.waiting.unbar()
         tried = iter(self.several[:TRIED])
-        several, room, waiting = next(tried, NONE), self._room(), -1
+        several, waiting = next(tried, NONE), -1
+        self.room = self._room()
         while self.active < self.max_jobs:
             if waiting < 0:
-                waiting = self._first_waiting(room)
+                waiting = self._first_waiting(self.room)
             fresh = self.fresh[0] if self.fresh else NONE
             turn = min(fresh, waiting, several)
             if turn == NONE:
-                if self.in_use + room[0] <= self.max_cores:
+                if self.in_use + self.room[0] <= self.max_cores:
                     self.news.clear()
                 return
-            self._promise(turn)
-            started = self._try(turn)
+            gone, promise = self._leaves(turn), self.promise
+            if not gone:
+                self._promise(turn)
+            started = not gone and self._try(turn)
             if turn == fresh:
                 heappop(self.fresh)
-                if not started:
+                if not started and not gone:
                     self._wait(turn)
             elif turn == several:
                 several = next(tried, NONE)
-                if started:
+                if started or gone:
                     self.several.remove(turn)
-            elif started:
+            elif started or gone:
                 self.waiting.remove(turn)
             else:
                 self.waiting.bar(turn)
-                room = self._room()
+                self.room = self._room()
                 waiting = -1
-            if started:
+            if gone:
+                self._come_back(turn)
+            if started or turn != fresh or promise is not self.promise:
                 waiting = -1
-                if len(self.news) <= EXACT:
-                    room = self._room()
+            if started and len(self.news) <= EXACT:
+                self.room = self._room()
+
+    def _leaves(self, turn: int) -> bool:
+        """Whether a job that is ready is not to start now after all: a cap is full, or its window is over."""
+        return self.caps.full(turn) >= 0 or self.stops.get(turn, math.inf) <= self.now
+
+    def _is_gone(self, turn: int) -> bool:
+        """Whether a job that waited has started, or waits for a cap or a window: no promise is for it."""
+        return self.starts[self.order[turn]] >= 0 or self.caps.is_parked(turn) or turn in self.held
+
+    def _come_back(self, turn: int) -> None:
+        """Let a job that leaves the queue wait for its cap, or for another window."""
+        if self.promise is not None and self.promise.turn == turn:
+            self._forget(self.promise)
+        cap = self.caps.full(turn)
+        if cap >= 0:
+            self.caps.park(turn, cap)
+        else:
+            self._arrive(self.order[turn])
 
     def _room(self) -> tuple[int, int, int, int]:
         """Return the most of each resource that a node with news has free: what fits there is no more than this."""
@@ -205,6 +268,10 @@ class _Pass:
         promise, left = self.promise, self.closes - self.now
         if promise is None or not self.news <= promise.spare.keys():
             return self.waiting.first(room, left)
+        if self.has_levels:
+            first = self.waiting.first(room, left)
+            if first != NONE and self.levels[first] > self.levels[promise.turn]:
+                return first
         spare = [max(held) for held in zip(*(promise.spare[node] for node in self.news), strict=True)]
         beside = self.waiting.first((min(room[0], spare[0]), min(memory, spare[1]), min(gpus, spare[2]), each), left)
         until = promise.start - self.now
@@ -221,7 +288,7 @@ class _Pass:
 
     def _promise(self, turn: int) -> None:
         """Before a later turn starts, promise a start to the first that needs much at once and did not find it."""
-        while self.large and self.starts[self.order[self.large[0]]] >= 0:
+        while self.large and self._is_gone(self.large[0]):
             heappop(self.large)
         if self.promises and self.promise is None and self.large and self.large[0] < turn:
             first = self.large[0]
@@ -240,13 +307,16 @@ class _Pass:
 
     def _try(self, turn: int) -> bool:
         """Start a job if it finds room now."""
-        demand, end, promise = self.demands[turn], self.now + self.seconds[turn], self.promise
+        demand, promise = self.demands[turn], self.promise
+        end = min(self.now + self.seconds[turn], self.stops.get(turn, math.inf))
         if end > self.closes or self.in_use + demand.pieces * demand.cores > self.max_cores:
             return False
         several = demand.pieces > 1 or demand.whole
         if not several and self.waiting.is_barred(turn):
             return False
         admits = None
+        if promise is not None and promise.turn != turn and self.levels[turn] > self.levels[promise.turn]:
+            promise = None
         if promise is not None and promise.turn != turn and end > promise.start:
 
             def admits(node: int) -> bool:
@@ -270,19 +340,43 @@ class _Pass:
 
     def _start(self, turn: int, shares: tuple[Share, ...], end: float) -> None:
         job = self.order[turn]
-        self.starts[job] = self.now
-        self.finishes[job] = self.now + self.actual[job]
+        if self.starts[job] < 0:
+            self.starts[job] = self.now
+        self.finishes[job] = self._run_until(turn, self.now + self.actual[job], shares)
         self.shares[job] = shares
-        self.active += 1
+        self.active, self.renewed = self.active + 1, -1.0
+        self.caps.take(turn)
         heappush(self.ends, (self.finishes[job], job))
-        if self.promise is not None and self.promise.turn == turn:
-            self.promise = None
+        if self.promise is not None and (
+            self.promise.turn == turn or self.levels[turn] > self.levels[self.promise.turn]
+        ):
+            self._forget(self.promise)
         for share in shares:
             self.pool.take(share)
             self.in_use += share.cores
             self.running[share.node][job] = (end, share)
             if self.promise is not None:
                 self.promise.charge(share, end)
+
+    def _forget(self, promise: Reservation) -> None:
+        """Offer the nodes of a promise to those that it kept away."""
+        self.promise = None
+        self.news.update(promise.spare)
+        self.waiting.unbar()
+        self.room = self._room()
+
+    def _run_until(self, turn: int, end: float, shares: tuple[Share, ...]) -> float:
+        """Return when a job that starts now ends or is stopped, and note what is left of it then."""
+        job, stop = self.order[turn], self.stops.pop(turn, math.inf)
+        if stop >= end and job not in self.parts:
+            self.actual[job] = 0.0
+            return end
+        stop = min(stop, end)
+        self.actual[job] = end - stop
+        self.ran[job] = self.ran.get(job, 0.0) + stop - self.now
+        self.seconds[turn] = max(self.seconds[turn] - (stop - self.now), 0.0)
+        self.parts.setdefault(job, []).append((self.now, stop, shares))
+        return stop
 
 
 def _exceeds(promise: Reservation, share: Share) -> bool:

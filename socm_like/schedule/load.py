@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from socm_like.schedule.model import Job, Limits, Node, PlacementError
-from socm_like.units import format_size
+from socm_like.units import format_size, format_span
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,23 @@ class Load:
     parents: list[list[int]]
     children: list[list[int]]
     order: list[int]
+    priorities: list[int]
+    """Of each job the highest of its own and of those that depend on it."""
+    caps: list[tuple[int, ...]]
+    """Of each job the indices of its caps among those of the limits."""
+    limits: list[float]
+    """Seconds that a window must hold."""
+    splits: frozenset[int]
 
     def reversed(self) -> Load:
         """Return the same jobs with every edge turned round, for planning from the end."""
         return replace(
-            self, parents=self.children, children=self.parents, order=self.order[::-1], earliest=[0.0] * len(self.names)
+            self,
+            parents=self.children,
+            children=self.parents,
+            order=self.order[::-1],
+            earliest=[0.0] * len(self.names),
+            priorities=[-priority for priority in self.priorities],
         )
 
 
@@ -95,9 +107,14 @@ def _refusals(job: Job, demand: Demand, nodes: Sequence[Node], limits: Limits) -
     if reasons:
         return tuple(reasons)
     if limits.walltime is not None and job.seconds > limits.walltime:
-        reasons.append(f"takes {job.seconds:g} s, the walltime is {limits.walltime:g} s")
+        reasons.append(f"takes {format_span(job.seconds)}, the walltime is {format_span(limits.walltime)}")
     if limits.max_jobs is not None and limits.max_jobs < 1:
         reasons.append(f"at most {limits.max_jobs} jobs may run at once")
+    for name in job.caps:
+        if name not in limits.caps:
+            reasons.append(f"counts for {name!r}, which is no cap")
+        elif limits.caps[name] < 1:
+            reasons.append(f"at most {limits.caps[name]} jobs of {name!r} may run at once")
     if not nodes:
         reasons.append("there are no nodes")
     elif not _holds(demand, nodes):
@@ -175,15 +192,31 @@ def make_load(jobs: Sequence[Job], nodes: Sequence[Node], limits: Limits) -> Loa
     for number, above in enumerate(parents):
         for parent in above:
             children[parent].append(number)
+    demands = _demands(jobs, nodes, limits)
+    order = _sorted(jobs, parents, children)
+    numbers = {name: number for number, name in enumerate(limits.caps)}
     return Load(
         names=[job.name for job in jobs],
         seconds=[float(job.seconds) for job in jobs],
         earliest=[float(job.earliest) for job in jobs],
-        demands=_demands(jobs, nodes, limits),
+        demands=demands,
         parents=parents,
         children=children,
-        order=_sorted(jobs, parents, children),
+        order=order,
+        priorities=_priorities(jobs, children, order),
+        caps=[tuple(numbers[name] for name in dict.fromkeys(job.caps)) for job in jobs],
+        limits=[float(job.seconds if job.limit is None else job.limit) for job in jobs],
+        splits=frozenset(number for number, job in enumerate(jobs) if job.splits),
     )
+
+
+def _priorities(jobs: Sequence[Job], children: list[list[int]], order: list[int]) -> list[int]:
+    """Return for each job the highest priority of itself and of what depends on it."""
+    found = [job.priority for job in jobs]
+    if any(found):
+        for number in reversed(order):
+            found[number] = max([found[number], *(found[child] for child in children[number])])
+    return found
 
 
 def _repeated(jobs: Sequence[Job]) -> dict[str, int]:
@@ -192,11 +225,11 @@ def _repeated(jobs: Sequence[Job]) -> dict[str, int]:
 
 def _demands(jobs: Sequence[Job], nodes: Sequence[Node], limits: Limits) -> list[Demand]:
     """Return the parts of every job; what many jobs ask alike is looked at once."""
-    known: dict[tuple[int, ...], tuple[Demand, bool]] = {}
+    known: dict[tuple[object, ...], tuple[Demand, bool]] = {}
     demands, faults = [], []
     longest = math.inf if limits.walltime is None else limits.walltime
     for job in jobs:
-        key = (job.ranks, job.threads, job.memory, job.gpus, job.gpu_memory, job.exclusive_nodes)
+        key = (job.ranks, job.threads, job.memory, job.gpus, job.gpu_memory, job.exclusive_nodes, job.caps)
         if key not in known:
             plain = replace(job, seconds=0.0, earliest=0.0)
             invalid = any(True for _ in _invalid(plain))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from socm_like.errors import SocmError
 
@@ -41,6 +41,14 @@ class Job:
     """More than 0: so many whole nodes at once, whatever else it asks."""
     earliest: float = 0.0
     """Not before this second."""
+    priority: int = 0
+    """Higher comes first; what it depends on is at least as urgent."""
+    caps: tuple[str, ...] = ()
+    """Names of the limits on jobs at once that it counts for."""
+    limit: float | None = None
+    """Seconds that a window must hold, its time limit; by default those that it takes."""
+    splits: bool = False
+    """Whether it can be stopped at the end of a window and go on in the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,17 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """When jobs that are ready may start: the windows of a policy. A job is asked for once, when it becomes ready."""
+
+    release: Callable[[float, float], float]
+    """Second it is ready, seconds to hold -> second from which it may start, infinity for never."""
+    split: Callable[[float, float], tuple[float, float]] | None = None
+    """The same for a job that splits -> also the second at which it is stopped, infinity where it is not. What is left
+    of it is then ready again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a queue allows beyond what its nodes hold; None is no limit."""
 
@@ -65,6 +84,8 @@ class Limits:
     """Jobs running at once."""
     max_cores: int | None = None
     """Cores in use at once."""
+    caps: Mapping[str, int] = field(default_factory=dict)
+    """Name -> jobs at once that count for it."""
     walltime: float | None = None
     """Seconds of one allocation: no job crosses its end, and what does not fit waits for the next allocation."""
 
@@ -82,7 +103,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and when one job runs."""
+    """Where and when one job runs; a job that is split has one for each part."""
 
     job: str
     start: float
@@ -112,6 +133,10 @@ class Schedule:
     """Nodes x makespan: what an allocation held for the whole time costs."""
     pilots: tuple[float, ...] = (0.0,)
     """When each allocation starts; several only where the limits set a walltime."""
+    refused: tuple[tuple[str, float], ...] = ()
+    """Jobs that no window will hold, and the second at which they are ready; they never run."""
+    skipped: tuple[str, ...] = ()
+    """Jobs that depend on those."""
     reason: str = ""
     """Why the makespan is more than 5 % above the lower bound; empty when it is not."""
 
