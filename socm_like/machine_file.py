@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,7 +14,7 @@ from socm_like.document import Document, KeyPath, dotted, read_document
 from socm_like.errors import CampaignError, Fault, UsageError, listed, suggest
 from socm_like.faults import faults_of, in_order, shown
 from socm_like.fields import Bytes, Duration, Model
-from socm_like.resources import Detection, Machine, detect
+from socm_like.resources import Detection, Machine, Resources, detect
 
 LOCAL = "local"
 """The name of this machine, which is detected and has no file."""
@@ -86,6 +86,13 @@ class Schedule(Model):
     timezone: str = ""
 
 
+class _Cluster(Machine):
+    """All of a cluster as one."""
+
+    def refusals(self, resources: Resources) -> Sequence[str]:  # noqa: ARG002 - that of a machine
+        return ()
+
+
 class MachineFile(Model):
     """One machine: its nodes, the ways into it in order of preference, and where each figure comes from."""
 
@@ -124,9 +131,10 @@ class MachineFile(Model):
         return {name: partition for name, partition in self.partitions.items() if nodes in partition.nodes}
 
     def as_one(self) -> Machine:
-        """Return all of the machine as if it were one node: what does not fit here fits nowhere on it."""
+        """Return all of the machine as one; that of a cluster takes every task: its partitions say what they cannot."""
         nodes = self.nodes.values()
-        return Machine(
+        kind = Machine if self.scheduler == LOCAL else _Cluster
+        return kind(
             name=self.name,
             cores=tuple(range(max(node.cores * node.count for node in nodes))),
             memory=max(node.memory * node.count for node in nodes),

@@ -20,6 +20,7 @@ from socm_like.schedule import (
     Recommendation,
     Schedule,
     allocations,
+    check_jobs,
     make_schedule,
     recommend,
 )
@@ -122,6 +123,18 @@ def offers(plan: Plan, machine: MachineFile) -> Iterator[Offer]:
     limits = Limits(caps=plan.policy.concurrency)
     for offer in _offers(machine):
         yield offer if offer.faults else _filled(offer, jobs, deadline, limits)
+
+
+def refusing(plan: Plan, machine: MachineFile) -> Iterator[Offer]:
+    """Yield what each partition cannot run, without looking for what it would take."""
+    jobs = jobs_of(plan.tasks, plan.policy)
+    for offer in _offers(machine):
+        limits = Limits(caps=plan.policy.concurrency, walltime=offer.walltime)
+        try:
+            check_jobs(jobs, offer.node, offer.most, limits)
+        except PlacementError as error:
+            offer = replace(offer, faults=(*offer.faults, *error.faults))  # noqa: PLW2901
+        yield offer
 
 
 def cheapest(found: Sequence[Offer]) -> tuple[Offer, Allocation] | None:

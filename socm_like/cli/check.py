@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from socm_like.cli.loading import plan_campaign
+from socm_like.cli.loading import load, plan_loaded
+from socm_like.cli.offers import refuse_what_fits_nowhere
 from socm_like.cli.options import campaign_argument, campaign_store_option
 
 
@@ -18,7 +19,10 @@ def command(file: Path, settings: tuple[str, ...], store: Path | None) -> None:
 
     FILE is campaign.toml by default. Nothing is written.
     """
-    plan, _ = plan_campaign(file, settings, store)
+    campaign = load(file, settings)
+    plan, _ = plan_loaded(campaign, store)
+    if campaign.machine is not None:
+        refuse_what_fits_nowhere(plan, campaign.machine)
     workflows = len({task.workflow for task in plan.tasks})
     tasks = len(plan.tasks)
     click.echo(f"{file}: fine; {workflows} workflow{'s'[: workflows != 1]}, {tasks} task{'s'[: tasks != 1]}")

@@ -9,26 +9,26 @@ from typing import Any
 
 import click
 
-from socm_like.cli.loading import plan_campaign
+from socm_like.campaign import Campaign
+from socm_like.cli.loading import plan_loaded
 from socm_like.cli.render import coloured, print_json, table
-from socm_like.machine_file import MachineFile, find_machine
+from socm_like.errors import UsageError
+from socm_like.machine_file import MachineFile
 from socm_like.plan import Plan
-from socm_like.resources import Machine, Resources
 from socm_like.schedule import Allocation
-from socm_like.timeline import Offer, cheapest, core_hours_of, offers
+from socm_like.timeline import Offer, cheapest, core_hours_of, offers, refusing
 from socm_like.units import format_size, format_span
 
 REASONS = 5
 """Reasons shown why a partition cannot run a plan."""
 
 
-def show_offers(file: Path, settings: Sequence[str], store: Path | None, name: str, *, as_json: bool) -> int:
+def show_offers(campaign: Campaign, machine: MachineFile, store: Path | None, *, as_json: bool) -> int:
     """Print what each partition of a machine offers a campaign, and which to take; return the exit status.
 
     1: no partition can run it, none keeps the deadline, or it takes more core-hours than its budget.
     """
-    machine = find_machine(name, Path.cwd())
-    plan, _ = plan_campaign(file, settings, store, _widest(machine))
+    plan, _ = plan_loaded(campaign, store, machine.as_one())
     found = list(offers(plan, machine))
     chosen, budget = cheapest(found), budget_line(plan)
     if as_json:
@@ -84,24 +84,12 @@ def _asked(offer: Offer, row: Allocation) -> float:
     return row.makespan if row.pilots == 1 or offer.walltime is None else offer.walltime
 
 
-class _Whole(Machine):
-    """All of a machine as one, which takes every task: each partition says for itself what it cannot run."""
-
-    def refusals(self, resources: Resources) -> Sequence[str]:  # noqa: ARG002 - that of a machine
-        return ()
-
-
-def _widest(machine: MachineFile) -> Machine:
-    """Return all of the machine as one."""
-    nodes = machine.nodes.values()
-    memories = [node.gpu_memory for node in nodes if node.gpu_memory is not None]
-    return _Whole(
-        name=machine.name,
-        cores=tuple(range(max(node.cores * node.count for node in nodes))),
-        memory=max(node.memory * node.count for node in nodes),
-        gpus=tuple(map(str, range(max(node.gpus * node.count for node in nodes)))),
-        gpu_memory=max(memories, default=None),
-    )
+def refuse_what_fits_nowhere(plan: Plan, machine: MachineFile) -> None:
+    """Raise UsageError where no partition of a machine can run a plan, with the reasons of each."""
+    found = list(refusing(plan, machine))
+    if all(offer.faults for offer in found):
+        told = [f"{offer.name}: {line}" for offer in found for line in _grouped(offer.faults)]
+        raise UsageError("\n".join([f"no partition of {machine.name} can run {plan.campaign}", *told]))
 
 
 def _print(plan: Plan, machine: MachineFile, found: Sequence[Offer]) -> None:

@@ -6,20 +6,22 @@ import json
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from socm_like.cli.loading import plan_campaign
+from socm_like.campaign import Campaign
+from socm_like.cli.loading import load, plan_loaded
 from socm_like.cli.offers import budget_line, exceeds_budget, show_offers
 from socm_like.cli.options import campaign_argument, campaign_store_option, json_option
 from socm_like.cli.render import table
 from socm_like.cli.simulated import Asked, here, on_nodes_of, show_simulation, simulation_options
 from socm_like.errors import UsageError
+from socm_like.machine_file import LOCAL, MachineFile, find_machine
 from socm_like.outcome import find_result
 from socm_like.plan import Plan, critical_path, upward_ranks
+from socm_like.resources import detect_machine
 from socm_like.schedule import Schedule
 from socm_like.sizes import has_runtime, is_learned, memory_of, runtime_of
 from socm_like.store import write_atomically
@@ -60,14 +62,16 @@ def command(
     nodes that keep it. Exit status 1: the deadline is not met, no window will hold a task, or it all takes more
     core-hours than the budget.
     """
+    campaign = load(file, settings)
+    machine, is_here = _machine(campaign, name)
     if asked := Asked(**simulation):
-        scene = here if name in (None, "local") else partial(on_nodes_of, name)
-        sys.exit(show_simulation(asked, scene(file, settings, store), figure, as_json=as_json))
-    if name is not None and name != "local":
+        scene = here(campaign, store) if machine is None else on_nodes_of(machine, campaign, store)
+        sys.exit(show_simulation(asked, scene, figure, as_json=as_json))
+    if machine is not None and not is_here:
         if figure is not None:
-            raise UsageError("--figure draws the plan for this machine; leave --machine out")
-        sys.exit(show_offers(file, settings, store, name, as_json=as_json))
-    plan, _ = plan_campaign(file, settings, store)
+            raise UsageError(f"--figure draws the plan for one node; with --simulate it draws {machine.name}")
+        sys.exit(show_offers(campaign, machine, store, as_json=as_json))
+    plan, _ = plan_loaded(campaign, store, detect_machine() if name == LOCAL else None)
     now = datetime.now(UTC)
     schedule = schedule_of(plan, now) if len(plan.tasks) <= SCHEDULED or figure is not None else None
     if figure is not None and schedule is not None:
@@ -79,6 +83,15 @@ def command(
         _show(plan, times, show_all=show_all)
     late = plan.deadline is not None and times.planned > plan.deadline.total_seconds()
     sys.exit(1 if late or times.refusals or exceeds_budget(plan) else 0)
+
+
+def _machine(campaign: Campaign, name: str | None) -> tuple[MachineFile | None, bool]:
+    """Return the machine to plan for, None for this one, and whether it is to be planned as one node."""
+    if name == LOCAL:
+        return None, True
+    if name is not None:
+        return find_machine(name, Path.cwd()), False
+    return campaign.machine, campaign.machine is None or campaign.machine.scheduler == LOCAL
 
 
 @dataclass(frozen=True, slots=True)

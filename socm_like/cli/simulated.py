@@ -13,19 +13,20 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from socm_like.cli.loading import plan_campaign
+from socm_like.campaign import Campaign
+from socm_like.cli.loading import plan_loaded
 from socm_like.cli.render import counts_line, print_json, table
 from socm_like.document import read_document
 from socm_like.errors import UsageError
 from socm_like.executors.behaviour import Behaviour
-from socm_like.machine_file import LOCAL, find_machine
+from socm_like.machine_file import LOCAL, MachineFile
 from socm_like.plan import Plan
 from socm_like.registry import Registry
 from socm_like.schedule import Node, Placement, Schedule
 from socm_like.simulation import Simulation, is_guessed, simulate
 from socm_like.sizes import has_runtime
 from socm_like.store import write_atomically
-from socm_like.timeline import Offer, nodes_of, offers
+from socm_like.timeline import Offer, cheapest, nodes_of, offers
 from socm_like.units import format_instant, format_size, format_span
 
 RUNS = 5
@@ -108,32 +109,30 @@ def show_simulation(
     return 0 if chosen.succeeded and _keeps(scene.plan, chosen) is not False else 1
 
 
-def here(file: Path, settings: Sequence[str], store: Path | None) -> Callable[[Asked], _Scene]:
+def here(campaign: Campaign, store: Path | None) -> Callable[[Asked], _Scene]:
     """Return how to find the machine of the campaign itself to simulate on. Raises UsageError with ``--nodes``."""
 
     def scene_of(asked: Asked) -> _Scene:
         if asked.nodes is not None:
             raise UsageError("--nodes counts the nodes of a machine file; add --machine NAME")
-        plan, _ = plan_campaign(file, settings, store)
+        plan, _ = plan_loaded(campaign, store)
         return _Scene(plan, tuple(nodes_of(plan.machine)), _described(nodes_of(plan.machine), plan.machine.name))
 
     return scene_of
 
 
-def on_nodes_of(name: str, file: Path, settings: Sequence[str], store: Path | None) -> Callable[[Asked], _Scene]:
-    """Return how to find nodes of a machine file: of the first of its partitions that takes all tasks."""
+def on_nodes_of(machine: MachineFile, campaign: Campaign, store: Path | None) -> Callable[[Asked], _Scene]:
+    """Return how to find nodes of a machine file: of the partition that is recommended, or the first that will do."""
 
     def scene_of(asked: Asked) -> _Scene:
-        machine = find_machine(name, Path.cwd())
-        plan, _ = plan_campaign(file, settings, store, machine.as_one())
-        looked_at: list[Offer] = []
-        for offer in offers(plan, machine):
-            looked_at.append(offer)
-            if not offer.faults:
-                break
-        else:
-            problems = [f"{offer.name}: {fault}" for offer in looked_at for fault in offer.faults[:SHOWN]]
+        plan, _ = plan_loaded(campaign, store, machine.as_one())
+        found = list(offers(plan, machine))
+        possible = [offer for offer in found if not offer.faults]
+        if not possible:
+            problems = [f"{offer.name}: {fault}" for offer in found for fault in offer.faults[:SHOWN]]
             raise UsageError("\n".join([f"no partition of {machine.name} takes all tasks", *problems]))
+        chosen = cheapest(found)
+        offer = possible[0] if chosen is None else chosen[0]
         count = asked.nodes or _fitting(offer)
         if count > offer.most:
             raise UsageError(f"--nodes {count}: an allocation in {offer.name} has {offer.most} nodes at the most")

@@ -56,6 +56,11 @@ def allocations(
     return tuple(rows)
 
 
+def check_jobs(jobs: Sequence[Job], node: Node, most: int, limits: Limits) -> None:
+    """Raise PlacementError with every job that fits on no allocation of the most nodes, and why."""
+    make_load(jobs, _alike(node, most), limits)
+
+
 def recommend(
     jobs: Sequence[Job], node: Node, bounds: tuple[int, int], deadline: float, limits: Limits | None = None
 ) -> Recommendation:
