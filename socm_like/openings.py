@@ -44,6 +44,16 @@ class Openings:
         stop = (decision.pieces[0].end - self.now).total_seconds() if len(decision.pieces) > 1 else math.inf
         return self._second(ready, decision.start), stop
 
+    def closed(self, until: float) -> tuple[tuple[float, float], ...]:
+        """Return the spans outside the preferred time from now to a second."""
+        end, spans, last = self.now + timedelta(seconds=until), [], 0.0
+        for found in preferred_intervals(self.window, self.now, end):
+            start = (found.start - self.now).total_seconds()
+            if start > last:
+                spans.append((last, start))
+            last = max(last, (found.end - self.now).total_seconds())
+        return tuple(spans) if last >= until else (*spans, (last, until))
+
     def problem(self, ready: float, seconds: float) -> str:
         """Return why no window will hold a task."""
         decision = self._decide(ready, seconds, restartable=False)

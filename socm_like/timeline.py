@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -73,12 +73,26 @@ def schedule_of(plan: Plan, now: datetime) -> Schedule:
     return make_schedule(jobs, nodes, limits, release=openings.release, split=openings.split)
 
 
+def closed_hours(plan: Plan, schedule: Schedule, now: datetime) -> tuple[tuple[float, float], ...]:
+    """Return the spans of a schedule outside the preferred hours, in seconds from now; none without a window."""
+    return () if plan.window is None else Openings(plan.window, now).closed(schedule.makespan)
+
+
 def refusals_of(plan: Plan, schedule: Schedule, now: datetime) -> Iterator[str]:
     """Yield for each task that no window will hold why that is; the runner will say the same."""
     limits = {job.name: job.limit or job.seconds for job in jobs_of(plan.tasks)} if schedule.refused else {}
     for name, ready in schedule.refused:
         assert plan.window is not None
         yield f"{name}: {Openings(plan.window, now).problem(ready, limits[name])}"
+
+
+def remaining(plan: Plan, cached: Collection[str]) -> Plan:
+    """Return the plan of what is left to run: without the tasks that are cached, and without waiting for them."""
+    if not cached:
+        return plan
+    left = [task for task in plan.tasks if task.name not in cached]
+    kept = {task.name: tuple(name for name in task.dependencies if name not in cached) for task in left}
+    return replace(plan, tasks=tuple(replace(task, dependencies=kept[task.name]) for task in left))
 
 
 def core_hours_of(plan: Plan) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -334,3 +335,27 @@ GOLDEN = """\
 <text x="817.2" y="92" font-size="11" text-anchor="middle" fill="#1d2733">deadline 8 min 20 s</text>
 </svg>
 """  # noqa: E501
+
+
+def test_a_job_that_was_split_is_one_task_and_closed_hours_are_shaded() -> None:
+    share = (Share(0, 2, 0, 0),)
+    parts = tuple(Placement("long[1]", start, start + 10.0, share) for start in (0.0, 30.0))
+    schedule = make_schedule([Job("long[1]", 40, threads=2)], [LAPTOP])
+    svg = gantt_svg(
+        replace(schedule, placements=parts), [LAPTOP], workflow_of={"long[1]": "long"}, title="t",
+        closed=((10.0, 30.0), (50.0, 60.0)),
+    )  # fmt: skip
+    shown = texts(svg)
+    assert any(text.startswith("1 task · 1 node of 8 cores") for text in shown)
+    assert "Shaded: outside the preferred hours." in shown
+    assert [title for title, *_ in rectangles(svg)[-2:]] == [
+        "long[1]\n0 s – 10 s\n2 cores, 0 B", "long[1]\n30 s – 40 s\n2 cores, 0 B",
+    ]  # fmt: skip
+    (shade,) = (path for path in ElementTree.fromstring(svg).iter(f"{SVG}path") if path.get("class") == "closed")
+    assert shade.attrib["d"].count("z") == 2
+
+
+def test_parts_of_one_job_that_are_joined_count_once() -> None:
+    bars = [*bars_on([placed("a", 0, 2, 2), placed("a", 2, 4, 2), placed("a2", 4, 6, 2)], 8)]
+    assert [bar.count for bar in merged(bars[:2], 0.0)] == [1]
+    assert [bar.count for bar in merged(bars, 0.0)] == [2]

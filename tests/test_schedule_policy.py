@@ -110,9 +110,11 @@ def test_caps_windows_edges_and_nodes_are_kept_at_every_instant(
     assert make_schedule(jobs, nodes, limits, release=release) == plan
 
 
-@given(governed(splitting=True), pools())
-def test_a_job_that_splits_runs_in_windows_only_and_as_long_as_it_takes(jobs: list[Job], nodes: list[Node]) -> None:
-    limits = Limits(caps=CAPS)
+@given(governed(splitting=True), pools(), queue_limits())
+def test_a_job_that_splits_runs_as_long_as_it_takes_and_stops_at_the_ends_of_windows(
+    jobs: list[Job], nodes: list[Node], queue: Limits
+) -> None:
+    limits = Limits(queue.max_jobs, queue.max_cores, CAPS, queue.walltime)
     if any(refusals(job, nodes, limits) for job in jobs):
         return
     plan = make_schedule(jobs, nodes, limits, release=release, split=split)
@@ -120,10 +122,9 @@ def test_a_job_that_splits_runs_in_windows_only_and_as_long_as_it_takes(jobs: li
     check_use(plan.placements, nodes, limits)
     check_caps(plan.placements, jobs, CAPS)
     splitting = {job.name for job in jobs if job.splits}
-    parts = [placement for placement in plan.placements if placement.job in splitting]
-    for part in parts:
-        several = sum(other.job == part.job for other in parts) > 1
-        assert not several or part.end <= opening(part.start)[1] + 1e-9
+    for name in splitting:
+        *before, _ = (placement for placement in plan.placements if placement.job == name)
+        assert all(part.end <= opening(part.start)[1] + 1e-9 for part in before)
     assert plan.lower_bound <= plan.makespan * (1 + 1e-9)
 
 
@@ -339,3 +340,51 @@ def test_what_no_window_will_hold_is_named_and_the_rest_is_planned() -> None:
 def test_nothing_but_what_no_window_will_hold_is_an_empty_plan() -> None:
     plan = make_schedule([Job("a", 50)], [node()], release=never(10))
     assert (plan.refused, plan.placements, plan.makespan) == ((("a", 0.0),), (), 0.0)
+
+
+def timetable(jobs: Sequence[Job], nodes: Sequence[Node], limits: Limits) -> dict[str, float]:
+    """Return the starts of one pass that takes the jobs by priority, of equals in the order of the list."""
+    load = make_load(jobs, nodes, limits)
+    order = sorted(range(len(jobs)), key=lambda job: -load.priorities[job])
+    return dict(zip(load.names, dispatch(load, nodes, limits, order).starts, strict=True))
+
+
+def test_an_urgent_job_that_waited_takes_the_place_that_is_promised_to_a_less_urgent_one() -> None:
+    jobs = [
+        Job("input", 1, threads=1, priority=1),
+        Job("urgent", 30, ("input",), threads=3, priority=1),
+        Job("until10", 10, threads=4),
+        Job("until2", 2, threads=2),
+        Job("promised", 5, threads=8),
+        Job("beside", 1, threads=1),
+    ]
+    found = timetable(jobs, [node()], Limits())
+    assert (found["urgent"], found["promised"]) == (2.0, 32.0)
+
+
+def test_what_a_promise_kept_away_starts_at_once_when_the_promise_is_given_up() -> None:
+    jobs = [
+        Job("input", 5, threads=1, priority=1),
+        Job("urgent", 30, ("input",), threads=1, priority=1, caps=("maps",)),
+        Job("first", 10, threads=7),
+        Job("second", 10, threads=7),
+        Job("promised", 5, exclusive_nodes=2, caps=("maps",)),
+        Job("kept", 30, threads=1),
+    ]
+    found = timetable(jobs, [node("n0"), node("n1")], Limits(caps={"maps": 1}))
+    assert (found["urgent"], found["kept"], found["promised"]) == (5.0, 5.0, 35.0)
+
+
+def test_what_lasts_as_long_as_a_walltime_fits_into_one_that_opens_at_any_second() -> None:
+    lengths = {"a": 7.8, "b": 7.1, "c": 10.0, "d": 10.0, "e": 10.0}
+    jobs = [Job(name, seconds, threads=8 if name in "abe" else 5) for name, seconds in lengths.items()]
+    plan = make_schedule(jobs, [node()], Limits(walltime=10.0))
+    assert {placement.job for placement in plan.placements} == set(lengths)
+    assert len(plan.pilots) == 5
+
+
+def test_a_window_that_stops_a_job_when_it_starts_holds_nothing() -> None:
+    plan = make_schedule(
+        [Job("a", 5, splits=True), Job("b", 1)], [node()], release=release, split=lambda ready, _: (ready, ready)
+    )
+    assert (plan.refused, starts(plan)) == ((("a", 0.0),), {"b": 5.0})

@@ -142,7 +142,7 @@ def test_the_schedule_is_drawn_for_this_machine(tmp_path: Path) -> None:
     answer = campaign(tmp_path, "plan", "--figure", "plan.svg", "--machine", "laptop")
     assert (answer.returncode, answer.stderr.strip()) == (
         2,
-        "--figure draws the plan for this machine; leave --machine out",
+        "--figure draws the plan for one node; with --simulate it draws laptop",
     )
 
 
@@ -311,3 +311,27 @@ def test_openings_agree_with_the_decisions_of_the_window(
         assert stop == pytest.approx((decision.pieces[0].end - now).total_seconds(), abs=1e-5)
     else:
         assert stop == math.inf
+
+
+def test_closed_hours_are_what_the_window_leaves_out() -> None:
+    openings = Openings(GERMAN, MONDAY)
+    assert openings.closed(23 * HOUR) == ((0.0, 12 * HOUR), (22 * HOUR, 23 * HOUR))
+    assert openings.closed(20 * HOUR) == ((0.0, 12 * HOUR),)
+    assert Openings(GERMAN, MONDAY + timedelta(hours=12)).closed(9 * HOUR) == ()
+
+
+def test_a_plan_goes_on_from_what_is_cached(tmp_path: Path) -> None:
+    budget = "[schedule]\ncore_hours = 3.0\n"
+    assert campaign(tmp_path, "plan", text=FOUR + budget).returncode == 1
+    assert campaign(tmp_path, "submit", text=FOUR.replace("1, 2, 3", "1, 2")).returncode == 0
+    answer = campaign(tmp_path, "plan", text=FOUR + budget)
+    lines = shown(answer.stdout)
+    assert "cached 2 of 4 tasks are cached and take no time" in lines
+    assert "critical path 1 h 30 min: first[n=3] -> last" in lines
+    assert answer.returncode == 0
+    data = json.loads(campaign(tmp_path, "plan", "--json").stdout)
+    assert data["core_hours"] == 2.0
+    assert data["schedule"]["makespan_seconds"] == 5400
+    assert {task["task"]: task["cached"] for task in data["tasks"]} == {
+        "first[n=1]": True, "first[n=2]": True, "first[n=3]": False, "last": False,
+    }  # fmt: skip

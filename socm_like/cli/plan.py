@@ -26,7 +26,7 @@ from socm_like.schedule import Schedule
 from socm_like.sizes import has_runtime, is_learned, memory_of, runtime_of
 from socm_like.store import write_atomically
 from socm_like.task import Task
-from socm_like.timeline import core_hours_of, nodes_of, refusals_of, schedule_of
+from socm_like.timeline import closed_hours, core_hours_of, nodes_of, refusals_of, remaining, schedule_of
 from socm_like.units import format_size, format_span
 
 SCHEDULED = 20_000
@@ -72,17 +72,18 @@ def command(
             raise UsageError(f"--figure draws the plan for one node; with --simulate it draws {machine.name}")
         sys.exit(show_offers(campaign, machine, store, as_json=as_json))
     plan, _ = plan_loaded(campaign, store, detect_machine() if name == LOCAL else None)
-    now = datetime.now(UTC)
-    schedule = schedule_of(plan, now) if len(plan.tasks) <= SCHEDULED or figure is not None else None
+    cached = frozenset(task.name for task in plan.tasks if find_result(task, plan.store) is not None)
+    left, now = remaining(plan, cached), datetime.now(UTC)
+    schedule = schedule_of(left, now) if len(left.tasks) <= SCHEDULED or figure is not None else None
     if figure is not None and schedule is not None:
-        write_atomically(figure, _picture(plan, schedule))
-    times = _times_of(plan, schedule, now)
+        write_atomically(figure, _picture(left, schedule, now))
+    times = _times_of(left, schedule, now, cached)
     if as_json:
         click.echo(json.dumps(_data(plan, times), indent=2))
     else:
         _show(plan, times, show_all=show_all)
     late = plan.deadline is not None and times.planned > plan.deadline.total_seconds()
-    sys.exit(1 if late or times.refusals or exceeds_budget(plan) else 0)
+    sys.exit(1 if late or times.refusals or exceeds_budget(left) else 0)
 
 
 def _machine(campaign: Campaign, name: str | None) -> tuple[MachineFile | None, bool]:
@@ -108,6 +109,8 @@ class _Times:
     """None for a plan that is too large to be scheduled in passing."""
     refusals: tuple[str, ...] = ()
     """Tasks that no window will hold, and why."""
+    cached: frozenset[str] = frozenset()
+    """Tasks that have their results; they take no time."""
 
     @property
     def planned(self) -> float:
@@ -115,13 +118,14 @@ class _Times:
         return self.schedule.makespan if self.schedule is not None else self.bound
 
 
-def _times_of(plan: Plan, schedule: Schedule | None, now: datetime) -> _Times:
+def _times_of(plan: Plan, schedule: Schedule | None, now: datetime, cached: frozenset[str]) -> _Times:
+    """Return how long what is left to run takes; ``plan`` is of that alone."""
     path = critical_path(plan.tasks)
     longest = sum(runtime_of(task) for task in path)
     if schedule is not None:
-        return _Times(path, longest, schedule.lower_bound, schedule, tuple(refusals_of(plan, schedule, now)))
+        return _Times(path, longest, schedule.lower_bound, schedule, tuple(refusals_of(plan, schedule, now)), cached)
     busiest = sum(runtime_of(task) * task.resources.cores for task in plan.tasks) / len(plan.machine.cores)
-    return _Times(path, longest, max(busiest, longest), None)
+    return _Times(path, longest, max(busiest, longest), None, (), cached)
 
 
 def _show(plan: Plan, times: _Times, *, show_all: bool) -> None:
@@ -131,7 +135,7 @@ def _show(plan: Plan, times: _Times, *, show_all: bool) -> None:
     click.echo(f"{plan.run_name} on {machine.name}: {len(machine.cores)} cores, {format_size(machine.memory)}{gpus}")
     click.echo()
     if show_all or len(ordered) <= SHOWN:
-        rows = [_row(task, plan) for task in ordered]
+        rows = [_row(task, cached=task.name in times.cached) for task in ordered]
         click.echo(table(("task", "kind", "cores", "memory", "gpus", "time", "needs", ""), rows))
     else:
         click.echo(table(("workflow", "kind", "tasks", "cores", "memory", "gpus", "time"), _workflow_rows(ordered)))
@@ -149,12 +153,11 @@ def _in_start_order(plan: Plan) -> list[Task]:
     return sorted(plan.tasks, key=lambda task: -ranks[task.name])
 
 
-def _row(task: Task, plan: Plan) -> tuple[str, ...]:
+def _row(task: Task, *, cached: bool) -> tuple[str, ...]:
     needs = ", ".join(task.dependencies[:3]) + (
         f" and {len(task.dependencies) - 3} more" if len(task.dependencies) > 3 else ""
     )
-    cached = "cached" if find_result(task, plan.store) is not None else ""
-    return (task.name, task.kind, *_size(task), needs, cached)
+    return (task.name, task.kind, *_size(task), needs, "cached" if cached else "")
 
 
 def _size(task: Task) -> tuple[str, str, str, str]:
@@ -193,7 +196,9 @@ def _workflow_rows(tasks: list[Task]) -> list[tuple[str, ...]]:
 
 
 def _tell_times(plan: Plan, times: _Times) -> None:
-    schedule = times.schedule
+    schedule, left = times.schedule, remaining(plan, times.cached)
+    if times.cached:
+        click.echo(f"cached         {len(times.cached)} of {len(plan.tasks)} tasks are cached and take no time")
     shown = [task.name for task in times.path]
     if len(shown) > 8:
         shown = [*shown[:4], f"({len(shown) - 7} more)", *shown[-3:]]
@@ -205,15 +210,15 @@ def _tell_times(plan: Plan, times: _Times) -> None:
         click.echo(f"planned        {format_span(schedule.makespan)}, {busy}, {schedule.node_hours:.3g} node-hours")
         if schedule.reason:
             click.echo(f"               {schedule.reason}")
-    unstated = sum(not has_runtime(task) for task in plan.tasks)
+    unstated = sum(not has_runtime(task) for task in left.tasks)
     if unstated:
-        click.echo(f"               ({unstated} of {len(plan.tasks)} tasks state no runtime; each counts as 1 min)")
+        click.echo(f"               ({unstated} of {len(left.tasks)} tasks state no runtime; each counts as 1 min)")
     if plan.deadline is not None:
         seconds = plan.deadline.total_seconds()
         verdict = "met" if times.planned <= seconds else "missed by this plan"
         verdict = "cannot be met" if times.bound > seconds else verdict
         click.echo(f"deadline       {format_span(seconds)}: {verdict}")
-    if budget := budget_line(plan):
+    if budget := budget_line(left):
         click.echo(f"budget        {budget.removeprefix('budget')}")
     if times.refusals and schedule is not None:
         skipped = f"; {len(schedule.skipped)} that depend on them are skipped" if schedule.skipped else ""
@@ -223,7 +228,7 @@ def _tell_times(plan: Plan, times: _Times) -> None:
         click.echo("\n".join(f"  {line}" for line in [*times.refusals[:SHOWN], *rest]))
 
 
-def _picture(plan: Plan, schedule: Schedule) -> str:
+def _picture(plan: Plan, schedule: Schedule, now: datetime) -> str:
     from socm_like.results.gantt import gantt_svg  # noqa: PLC0415 - only where a picture is asked for
 
     return gantt_svg(
@@ -233,6 +238,7 @@ def _picture(plan: Plan, schedule: Schedule) -> str:
         title=f"{plan.campaign} on {plan.machine.name}",
         deadline=None if plan.deadline is None else plan.deadline.total_seconds(),
         critical=schedule.critical_path,
+        closed=closed_hours(plan, schedule, now),
     )
 
 
@@ -247,7 +253,7 @@ def _data(plan: Plan, times: _Times) -> dict[str, Any]:
         "critical_path": [task.name for task in times.path],
         "critical_path_seconds": times.longest,
         "deadline": plan.deadline.total_seconds() if plan.deadline else None,
-        "core_hours": core_hours_of(plan),
+        "core_hours": core_hours_of(remaining(plan, times.cached)),
         "core_hours_budget": plan.policy.core_hours,
         "no_window": list(times.refusals),
         "notes": list(plan.notes),
@@ -276,6 +282,7 @@ def _data(plan: Plan, times: _Times) -> dict[str, Any]:
                 "parameters": dict(task.parameters),
                 "start": starts.get(task.name),
                 "end": ends.get(task.name),
+                "cached": task.name in times.cached,
             }
             for task in _in_start_order(plan)
         ],

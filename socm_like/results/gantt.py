@@ -47,7 +47,7 @@ Source: P. Tol, Colour Schemes, SRON/EPS/TN/09-002, the "light" scheme.
 OTHERS = "#b4bac1"
 """The colour of all workflows beyond these."""
 _INK, _SOFT, _FAINT, _LANE = "#1d2733", "#5b6671", "#dce1e6", "#f4f6f8"
-_LATE = "#b3261e"
+_LATE, _SHADE = "#b3261e", "#5b6671"
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
@@ -70,12 +70,13 @@ def gantt_svg(
     title: str,
     deadline: float | None = None,
     critical: Collection[str] = (),
+    closed: Sequence[tuple[float, float]] = (),
 ) -> str:
     """Return the plan as one SVG document that needs no other file.
 
     ``workflow_of`` names the workflow of every job, ``critical`` the jobs that get an outline, ``deadline`` is in
-    seconds from the start. A rectangle is as high as the cores of its job; where all jobs of a lane can be
-    higher without overlap, none is too low to be seen.
+    seconds from the start, ``closed`` are the spans outside the window, which are shaded. A rectangle is as high as
+    the cores of its job; where all jobs of a lane can be higher without overlap, none is too low to be seen.
     """
     if not schedule.placements:
         text = f'<text x="{MARGIN:g}" y="68" font-size="12" fill="{_SOFT}">nothing to plan</text>'
@@ -87,7 +88,7 @@ def gantt_svg(
     axis = _axis(schedule, names, deadline)
     base = lanes[-1].bottom + 34.0
     packing = pack(held_by_node(schedule, workflow_of, set(critical)), lanes, axis)
-    notes = _notes(schedule, nodes, packing)
+    notes = [*_notes(schedule, nodes, packing), *(["Shaded: outside the preferred hours."] if closed else [])]
     height = base + AREA + 44.0 + 15.0 * len(notes) + (6.0 if notes else 0.0)
     summary = f'<text x="{MARGIN:g}" y="53" font-size="12" fill="{_SOFT}">{safe(_summary(schedule, nodes))}</text>'
     body = [
@@ -95,6 +96,7 @@ def gantt_svg(
         *legend,
         *_lane_marks(axis, lanes, names),
         *_grid(axis, lanes, base),
+        *_shades(axis, lanes, base, closed),
         *_rectangles(packing.bars, lanes, axis, fills),
         *_area(schedule, nodes, axis, base),
         *(_upright(axis.x(start), lanes, base, _SOFT) for start in schedule.pilots[1:]),
@@ -120,7 +122,7 @@ def _summary(schedule: Schedule, nodes: Sequence[Node]) -> str:
     each = f" of {_count(sizes.pop(), 'core')}" if len(sizes) == 1 else ""
     bound = schedule.bound.replace("gpus", "GPUs")
     parts = [
-        _count(len(schedule.placements), "task"),
+        _count(len({placement.job for placement in schedule.placements}), "task"),
         f"{_count(len(nodes), 'node')}{each}",
         f"takes {format_span(schedule.makespan)}",
         f"lower bound {format_span(schedule.lower_bound)} ({bound})",
@@ -133,7 +135,8 @@ def _colours(
     schedule: Schedule, workflow_of: Mapping[str, str], critical: Collection[str]
 ) -> tuple[dict[str, str], list[_Key]]:
     """Return the colour of each workflow and the legend: the largest workflows in the order of their starts."""
-    counts = Counter(workflow_of[placement.job] for placement in schedule.placements)
+    jobs = dict.fromkeys(placement.job for placement in schedule.placements)
+    counts = Counter(workflow_of[job] for job in jobs)
     largest = {name for name, _ in counts.most_common(len(PALETTE))}
     fills = dict(zip((name for name in counts if name in largest), PALETTE, strict=False))
     keys = [
@@ -145,7 +148,7 @@ def _colours(
         number = sum(counts[name] for name in rest)
         keys.append(_Key(_count(len(rest), "other workflow"), f"{number:,}", ", ".join(rest[:50]), OTHERS))
         fills.update(dict.fromkeys(rest, OTHERS))
-    if any(placement.job in critical for placement in schedule.placements):
+    if any(job in critical for job in jobs):
         keys.append(_Key("critical path", "", "the chain of tasks that takes longest", "white", _INK))
     return fills, keys
 
@@ -215,6 +218,19 @@ def _grid(axis: Axis, lanes: Sequence[Lane], base: float) -> Iterator[str]:
         yield _text(label, x, bottom + 16, "middle", _SOFT, size=10)
     middle = (axis.left + axis.right) / 2
     yield _text(f"time from the start ({marks.unit})", middle, bottom + 31, "middle", _SOFT, size=10)
+
+
+def _shades(axis: Axis, lanes: Sequence[Lane], base: float, closed: Iterable[tuple[float, float]]) -> Iterator[str]:
+    """Yield the hours outside the window as one path, over the lanes and the area."""
+    parts = ((lanes[0].top, lanes[-1].bottom), (base, base + AREA))
+    boxes = "".join(
+        f"M{_number(axis.x(start))} {_number(top)}H{_number(axis.x(min(end, axis.end)))}V{_number(bottom)}"
+        f"H{_number(axis.x(start))}z"
+        for start, end in closed if start < axis.end
+        for top, bottom in parts
+    )  # fmt: skip
+    if boxes:
+        yield f'<path class="closed" d="{boxes}" fill="{_SHADE}" fill-opacity="0.16"/>'
 
 
 def _upright(x: float, lanes: Sequence[Lane], base: float, colour: str, above: float = 0.0) -> str:
@@ -339,12 +355,14 @@ def _deadline(schedule: Schedule, axis: Axis, lanes: Sequence[Lane], base: float
 
 def _notes(schedule: Schedule, nodes: Sequence[Node], packing: Packing) -> list[str]:
     notes = []
+    jobs = {placement.job for placement in schedule.placements}
     if len(nodes) > LANES:
-        hidden = sum(all(share.node >= LANES for share in placement.shares) for placement in schedule.placements)
+        shown = {p.job for p in schedule.placements if any(share.node < LANES for share in p.shares)}
+        hidden = len(jobs - shown)
         text = f"The first {LANES} of {len(nodes):,} nodes are drawn; {len(nodes) - LANES:,} are not"
         notes.append(f"{text}, and {_count(hidden, 'task')} run only there." if hidden else f"{text}.")
     if packing.joined:
-        count = f"{len(schedule.placements):,} tasks in {len(packing.bars):,} rectangles"
+        count = f"{len(jobs):,} tasks in {len(packing.bars):,} rectangles"
         notes.append(f"{count}: tasks of one workflow that follow each other on the same cores are merged.")
     if len(packing.bars) > TOOLTIPS:
         notes.append("Too many rectangles for a tooltip on each.")

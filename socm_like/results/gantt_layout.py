@@ -251,16 +251,20 @@ def merged(bars: Iterable[Bar], gap: float) -> list[Bar]:
     bar between them.
     """
     joined: list[Bar] = []
+    jobs: list[set[str]] = []
+    """Of each its jobs: the parts of a job that was split count once."""
     latest: dict[int, int] = {}
     for bar in bars:
         rows = range(bar.row, bar.row + bar.rows)
         number = latest.get(bar.row, -1)
         if number >= 0 and _touch(joined[number], bar, gap) and all(latest.get(row) == number for row in rows):
             before = joined[number]
-            joined[number] = replace(before, end=max(before.end, bar.end), count=before.count + 1)
+            jobs[number].add(bar.placement.job)
+            joined[number] = replace(before, end=max(before.end, bar.end), count=len(jobs[number]))
         else:
             latest.update(dict.fromkeys(rows, len(joined)))
             joined.append(bar)
+            jobs.append({bar.placement.job})
     return joined
 
 

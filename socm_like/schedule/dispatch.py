@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 
 from socm_like.schedule.caps import Caps
 from socm_like.schedule.load import Demand, Load
-from socm_like.schedule.model import Gate, Limits, Node, Share
+from socm_like.schedule.model import Gate, Limits, Node, PlacementError, Share
 from socm_like.schedule.pool import Pool
 from socm_like.schedule.reservation import Reservation, reserve
 from socm_like.schedule.timetable import Run, Timetable
@@ -69,7 +69,6 @@ class _Pass:
         self.seconds = [load.seconds[job] for job in order]
         """What is thought to be left of each turn."""
         self.levels = [load.priorities[job] for job in order]
-        self.has_levels = len(set(self.levels)) > 1
         self.caps = Caps(list(limits.caps.values()), [load.caps[job] for job in order])
         self.stops: dict[int, float] = {}
         """Turns that are stopped at the end of a window, and when."""
@@ -125,10 +124,8 @@ class _Pass:
             elif self.ends or self.arrivals:
                 self._advance()
             else:
-                return Timetable(
-                    self.starts, self.finishes, self.shares, tuple(self.pilots), self.released, self.parts,
-                    tuple(self.refused),
-                )  # fmt: skip
+                starts, pilots, refused = self.starts, tuple(self.pilots), tuple(self.refused)
+                return Timetable(starts, self.finishes, self.shares, pilots, self.released, self.parts, refused)
 
     def _arrive(self, job: int) -> None:
         """Let a job that waits for no other start as soon as its gate opens, or never."""
@@ -151,7 +148,7 @@ class _Pass:
             return max(ready, gate.release(ready, held))
         start, stop = gate.split(ready, held)
         self.stops[self.turn_of[job]] = stop
-        return max(ready, start)
+        return max(ready, start) if stop > max(ready, start) else math.inf
 
     def _advance(self) -> None:
         """Go to the next event: ends first, then jobs that may start only now."""
@@ -181,7 +178,8 @@ class _Pass:
     def _renew(self) -> None:
         """Nothing runs, so what waits waits for another allocation."""
         if self.renewed == self.now:
-            raise RuntimeError("a job that fits on the empty nodes does not start: a fault of the planner")
+            stuck = [job for job, missing in enumerate(self.missing) if not missing and self.actual[job] > 0]
+            raise PlacementError(f"{self.load.names[job]}: fits on the empty nodes and is not started" for job in stuck)
         self.promise, self.renewed = None, self.now
         if self.walltime is not None and self.pilots[-1] != self.now:
             self.pilots.append(self.now)
@@ -265,17 +263,18 @@ class _Pass:
             return NONE
         cores, memory, gpus, each = room
         room = (min(cores, self.max_cores - self.in_use), memory, gpus, each)
-        promise, left = self.promise, self.closes - self.now
+        promise, now, closes = self.promise, self.now, self.closes
         if promise is None or not self.news <= promise.spare.keys():
-            return self.waiting.first(room, left)
-        if self.has_levels:
-            first = self.waiting.first(room, left)
+            return self.waiting.first(room, now, closes)
+        if self.levels[0] > self.levels[promise.turn]:
+            first = self.waiting.first(room, now, closes)
             if first != NONE and self.levels[first] > self.levels[promise.turn]:
                 return first
         spare = [max(held) for held in zip(*(promise.spare[node] for node in self.news), strict=True)]
-        beside = self.waiting.first((min(room[0], spare[0]), min(memory, spare[1]), min(gpus, spare[2]), each), left)
-        until = promise.start - self.now
-        before = self.waiting.first(room, min(left, until)) if until >= self.shortest else NONE
+        rest = (min(room[0], spare[0]), min(memory, spare[1]), min(gpus, spare[2]), each)
+        beside = self.waiting.first(rest, now, closes)
+        until = min(closes, promise.start)
+        before = self.waiting.first(room, now, until) if now + self.shortest <= until else NONE
         return min(beside, before, self._promised(promise.turn, room))
 
     def _promised(self, turn: int, room: tuple[int, int, int, int]) -> int:
@@ -284,7 +283,7 @@ class _Pass:
         if demand.pieces > 1 or demand.whole or self.waiting.is_barred(turn):
             return NONE
         fits = demand.cores <= room[0] and demand.memory <= room[1] and demand.gpus <= room[2]
-        return turn if fits and self.seconds[turn] <= self.closes - self.now else NONE
+        return turn if fits and self.now + self.seconds[turn] <= self.closes else NONE
 
     def _promise(self, turn: int) -> None:
         """Before a later turn starts, promise a start to the first that needs much at once and did not find it."""

@@ -73,7 +73,7 @@ class Gate:
     """Second it is ready, seconds to hold -> second from which it may start, infinity for never."""
     split: Callable[[float, float], tuple[float, float]] | None = None
     """The same for a job that splits -> also the second at which it is stopped, infinity where it is not. What is left
-    of it is then ready again."""
+    of it is then ready again. A stop that is not after the start is a window that holds nothing: the job never runs."""
 
 
 @dataclass(frozen=True, slots=True)

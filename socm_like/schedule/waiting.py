@@ -93,10 +93,10 @@ class Waiting:
             bucket.barred = NONE
         self._barred.clear()
 
-    def first(self, room: tuple[int, int, int, int], longest: float = math.inf) -> int:
+    def first(self, room: tuple[int, int, int, int], now: float = 0.0, by: float = math.inf) -> int:
         """Return the first turn that fits into cores, memory, GPUs and memory of each GPU; NONE when none does.
 
-        :param longest: seconds that it may take.
+        :param by: when it is to have ended if it starts now.
         """
         cores, memory, gpus, gpu_memory = room
         demands, best = self._demands, NONE
@@ -106,8 +106,8 @@ class Waiting:
             if bucket.top >= best or bucket.gpus > gpus or bucket.gpu_memory > gpu_memory:
                 continue
             most = min(memory, bucket.barred - 1)
-            if longest < math.inf:
-                best = min(best, self._short(bucket, most, longest))
+            if by < math.inf:
+                best = min(best, self._short(bucket, most, now, by))
             elif demands[bucket.top].memory <= most:
                 best = bucket.top
             else:
@@ -116,13 +116,16 @@ class Waiting:
                         best = heap[0]
         return best
 
-    def _short(self, bucket: Bucket, most: int, longest: float) -> int:
-        """Return the first turn of a bucket with so much memory and so many seconds at most."""
+    def _short(self, bucket: Bucket, most: int, now: float, by: float) -> int:
+        """Return the first turn of a bucket with so much memory at most that ends in time.
+
+        Ends are compared as a start computes them, not spans: a job as long as a walltime fits into one at any second.
+        """
         demands, seconds, best = self._demands, self._seconds, NONE
         for step, heap in bucket.heaps.items():
             if heap[0] >= best or (step - 1) * self._step > most:
                 continue
             for turn in heap[:DEPTH]:
-                if turn < best and seconds[turn] <= longest and demands[turn].memory <= most:
+                if turn < best and now + seconds[turn] <= by and demands[turn].memory <= most:
                     best = turn
         return best
