@@ -19,7 +19,8 @@ class Forecast:
     """What can be said of the end of a run."""
 
     left: float | None
-    """Seconds until it ends; None where nobody knows how long a remaining task takes; 0 when it has ended."""
+    """Seconds until all is done, 0 when it is; None where nobody knows how long a remaining task takes, and where a
+    task has failed or was cancelled."""
     deadline: float | None
     """Seconds until its deadline, negative when that is over; None where there is none, or it has not begun."""
 
@@ -35,12 +36,15 @@ class Forecast:
 
 
 def forecast(status: RunStatus, now: float) -> Forecast:
-    """Return when a run ends and whether that is in time; of one that has ended, how it was."""
+    """Return when a run ends and whether that is in time; of one that is done, how it was."""
     if status.started is None or status.last_news is None:
         return Forecast(time_left(status, now), None)
-    is_over = status.state not in (RunState.RUNNING, RunState.INTERRUPTED)
-    at = parse_instant(status.last_news) if is_over else now
-    left = 0.0 if is_over else time_left(status, now)
+    if status.state in (RunState.FAILED, RunState.CANCELLED):
+        left, at = None, now
+    elif status.state is RunState.DONE:
+        left, at = 0.0, parse_instant(status.last_news)
+    else:
+        left, at = time_left(status, now), now
     deadline = None if status.deadline is None else parse_instant(status.started) + status.deadline - at
     return Forecast(left, deadline)
 

@@ -243,12 +243,13 @@ def _positive(value: Any) -> float | None:
     """Return a number of JSON as it is if it is positive; None stands for itself and for nothing at all, 0."""
     if value is None or (type(value) in (int, float) and value == 0):
         return None
-    if type(value) not in (int, float) or not 0 < value < _HUGE:
+    if type(value) not in (int, float) or not _TINY < value < _HUGE:
         raise ValueError(value)
     return value  # type: ignore[no-any-return]
 
 
-_HUGE = 1e30
+_TINY, _HUGE = 1e-9, 1e30
+"""No bytes and no seconds are less, or more."""
 
 
 class Recorder:

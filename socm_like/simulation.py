@@ -84,16 +84,19 @@ def simulate(
     behaviour: Behaviour,
     start: float,
     open_registry: Callable[[], Registry] | None = None,
+    *,
+    within: Path | None = None,
 ) -> Simulation:
     """Return how a plan goes on these nodes from ``start`` on; the same for the same arguments and store.
 
     What has a result in the store counts as cached; nothing is written there. Tasks share processes as they would
-    where ``open_registry`` says how their kinds do that, otherwise each has its own.
+    where ``open_registry`` says how their kinds do that, otherwise each has its own. The journal is in a folder that
+    goes with the simulation, ``within`` this one or where the system keeps such.
     """
     plan, notes = _imagined(plan, nodes, is_batched=open_registry is not None)
     clock = VirtualClock(start)
     witness = _Witness()
-    with TemporaryDirectory(prefix="campaign-simulation-") as folder:
+    with TemporaryDirectory(prefix="campaign-simulation-", dir=within) as folder:
         run = RunDirectory(Path(folder) / "campaigns" / "simulation")
         run.path.mkdir(parents=True)
         lock = RunLock(run)

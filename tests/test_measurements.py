@@ -258,6 +258,7 @@ def test_damaged_and_foreign_lines_are_dropped(tmp_path: Path) -> None:
         good.replace("done", "gone"),
         *(json.dumps({**data, key: value}) for key in data for value in wrong if type(value) is not type(data[key])),
         json.dumps({**data, "used": {"memory": -5}}), json.dumps({**data, "used": {"memory": "5"}}),
+        json.dumps({**data, "used": {"memory": 1e-300}}),
     ]  # fmt: skip
     path.write_bytes("\n".join([*bad, good]).encode() + b"\xff\xfe\n")
     kept = read_measurements(tmp_path).get("hold", [])

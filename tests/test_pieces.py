@@ -12,11 +12,14 @@ from socm_like.campaign import load_campaign
 from socm_like.executors.behaviour import Behaviour
 from socm_like.identity import FileDigests
 from socm_like.journal import Event, Record, TaskState, event_at
+from socm_like.measurements import read_measurements
 from socm_like.plan import make_plan
 from socm_like.resources import Machine
 from socm_like.simulation import Simulation, simulate
+from socm_like.store import RunDirectory
 from socm_like.timeline import nodes_of
 from socm_like.waiting import next_pieces, pieces_of, request_now
+from socm_like.workplace import Workplace
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 11, 23, 10, tzinfo=BERLIN)
@@ -95,6 +98,20 @@ def test_what_was_granted_goes_with_the_pieces_that_are_left() -> None:
     assert next_pieces(record, TaskState.TIMEOUT) == {"memory": 5, "pieces": [[500.0, 20.0]]}
     assert next_pieces(record, TaskState.OOM) is None
     assert next_pieces(held([[0.0, 100.0]]), TaskState.TIMEOUT) is None  # the last piece ends as any task does
+
+
+def test_no_limit_was_exceeded_where_the_end_of_a_window_stopped_a_task(tmp_path: Path) -> None:
+    (tmp_path / "kinds.py").write_text(KIND.format(restartable=True))
+    (tmp_path / "campaign.toml").write_text(TEXT.format(runtime="2 h", more=""))
+    plan = make_plan(load_campaign(tmp_path / "campaign.toml"), tmp_path / "runs", MACHINE, FileDigests())
+    run = RunDirectory(tmp_path / "runs" / "campaigns" / "one")
+    run.path.mkdir(parents=True)
+    for pieces, states in (([[0.0, 100.0], [500.0, 20.0]], []), ([[500.0, 20.0]], [TaskState.TIMEOUT])):
+        record = held(pieces)
+        record.apply(event_at(2.0, "t", 1, TaskState.RUNNING))
+        end = event_at(90.0, "t", 1, TaskState.TIMEOUT)
+        Workplace(plan, run, FileDigests()).conclude(plan.tasks[0], end, record, replaces=False)
+        assert [each.state for each in read_measurements(tmp_path / "runs").get("chain", [])] == states
 
 
 @pytest.mark.parametrize(("now", "seconds"), [(0.0, 100.0), (30.0, 70.0), (99.0, 60.0), (10_000.0, 60.0)])

@@ -138,6 +138,23 @@ def test_priorities_without_hours_do_not_wait_for_the_night(tmp_path: Path) -> N
     assert not [event for event in journal(tmp_path) if event["state"] == "held"]
 
 
+def test_room_under_a_cap_is_passed_on_by_a_task_that_need_not_run(tmp_path: Path) -> None:
+    text = """
+[campaign]
+[schedule.concurrency]
+g = 1
+[campaign.g]
+kind = "command"
+a.command = "true a"
+b.command = "true b"
+b2.command = "true b"
+c.command = "true c"
+"""
+    answer = campaign(tmp_path, "submit", text=text)
+    assert answer.returncode == 0
+    assert states(tmp_path) == {"g.a": "done", "g.b": "done", "g.b2": "cached", "g.c": "done"}
+
+
 # the quota by itself
 
 
@@ -189,6 +206,24 @@ def test_room_that_a_task_under_two_caps_cannot_use_goes_to_the_next() -> None:
     quota.end(tasks["a1"])
     assert quota.released() == ["a2"]
     assert quota.refused() == []  # b2 runs: the place that a2 could not take was its
+
+
+def test_a_task_in_pieces_wants_no_more_of_the_budget_than_the_pieces_that_are_left() -> None:
+    tasks = {"a": task("a", seconds=7200)}
+    record = Record()
+    record.apply(event_at(3600.0, "a", 2, TaskState.PLANNED, pieces=[[7200.0, 3600.0]]))
+    first = [event_at(0.0, "a", 1, TaskState.RUNNING), event_at(3600.0, "a", 1, TaskState.TIMEOUT)]
+    assert Quota(Policy(core_hours=2.0), tasks, first).start(tasks["a"], record)
+    assert not Quota(Policy(core_hours=1.9), tasks, first).start(tasks["a"], record)
+
+
+def test_of_tasks_beyond_the_budget_only_those_are_looked_at_again_that_it_has_room_for() -> None:
+    tasks = {name: task(name, seconds=3600) for name in "abcde"}
+    quota = Quota(Policy(core_hours=2.0), tasks)
+    assert [quota.start(each, Record()) for each in tasks.values()] == [True, True, False, False, False]
+    assert quota.released() == []
+    quota.end(tasks["a"])
+    assert quota.released() == ["c"]
 
 
 def test_the_caps_of_a_workflow_are_its_own_and_those_of_its_groups() -> None:

@@ -618,7 +618,9 @@ def test_damaged_trials_are_one_clear_message_and_without_them_the_search_starts
 @pytest.mark.slow
 def test_full_disk_ends_no_search_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
     table = SEARCH.replace("[0, 1, 2, 3, 4, 5]", json.dumps(list(range(40)))).replace("trials = 6", "trials = 40")
-    (tmp_path / "campaign.toml").write_text(named("full", TRAIN, table))
+    table_of_trials = TRAIN.replace("> m.json", "> ../../../{x}.json; ln -s ../../../{x}.json m.json")
+    assert table_of_trials != TRAIN  # a program that finds no room itself has failed, and a failed trial stands
+    (tmp_path / "campaign.toml").write_text(named("full", table_of_trials, table))
     store, kept = tmp_path / "runs", tmp_path / "kept"
     for folder in (store, kept):
         folder.mkdir()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_runs import campaign
+from real_runs import CAMPAIGN, campaign, wait_until
 from test_docs import follow
 
 from socm_like.errors import ExecutorError
@@ -610,6 +613,41 @@ def test_what_is_about_a_simulation_needs_one(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stderr) == (2, "--noise is about a simulation; add --simulate\n")
     answer = campaign(tmp_path, "plan", "--simulate", "--nodes", "2")
     assert (answer.returncode, answer.stderr) == (2, "--nodes counts the nodes of a machine file; add --machine NAME\n")
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_simulation_that_is_ended_leaves_nothing_behind(tmp_path: Path, end: signal.Signals) -> None:
+    (tmp_path / "campaign.toml").write_text(FOUR)
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    simulation = subprocess.Popen(
+        [*CAMPAIGN, "plan", "--simulate", "--noise", "0.1", "--runs", "10000"],
+        cwd=tmp_path, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_until(lambda: any(folder.glob("*/*")))
+    simulation.send_signal(end)
+    _, said = simulation.communicate(timeout=60)
+    assert simulation.returncode == {signal.SIGINT: 1, signal.SIGTERM: 143}[end]
+    assert b"Traceback" not in said
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--noise", "--failures"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "2000000"])
+def test_a_rate_that_is_no_number_is_refused(tmp_path: Path, option: str, value: str) -> None:
+    answer = campaign(tmp_path, "plan", "--simulate", option, value, text=FOUR)
+    assert answer.returncode == 2
+    assert f"Invalid value for '{option}': {float(value)} is not in the range" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("--noise", "10", "--runs", "40"), ("--set", 'campaign.first.resources.runtime="90000000 d"')]
+)
+def test_a_simulation_beyond_the_calendar_says_so(tmp_path: Path, words: Sequence[str]) -> None:
+    answer = campaign(tmp_path, "plan", "--simulate", *words, text=FOUR)
+    problem = "the simulation goes beyond the year 9999; state shorter runtimes or less noise\n"
+    assert (answer.returncode, answer.stderr) == (1, problem)
 
 
 def test_tasks_that_share_processes_are_simulated_as_they_would(tmp_path: Path) -> None:

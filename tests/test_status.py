@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from socm_like.campaign import load_campaign
+from socm_like.cli.status import screen
 from socm_like.errors import StoreError, UsageError
 from socm_like.executors.launcher_log import log_path
 from socm_like.forecast import Forecast, forecast, time_left
@@ -342,6 +345,28 @@ def test_a_run_that_ended_kept_its_deadline_or_did_not(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         status = read_status(made_run(tmp_path / name, events, text))
         assert forecast(status, NOON + 10**6) == Forecast(left=0.0, deadline=deadline)
+
+
+@pytest.mark.parametrize("end", [TaskState.FAILED, TaskState.CANCELLED])
+def test_a_run_that_ended_without_its_results_has_kept_no_deadline(tmp_path: Path, end: TaskState) -> None:
+    events = [*ran("wide", TaskState.DONE), *ran("other", end), *ran("last", TaskState.DONE)]
+    status = read_status(made_run(tmp_path, events, SIZED))
+    assert forecast(status, NOON + 600) == Forecast(left=None, deadline=3000.0)
+    assert forecast(status, NOON + 600).to_json()["deadline_holds"] is None
+
+
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [
+        ("2020-11-21T21:00:00.000000Z", "held until Sat 22:00 CET; degraded: no window .*"),
+        ("9020-11-21T21:00:00.000000Z", r"held until Sat 22:00 CET \(in \d{7} d \d\d h\); degraded: no window .*"),
+    ],
+)
+def test_how_long_a_task_is_held_is_told_from_now_on(tmp_path: Path, until: str, told: str) -> None:
+    reason = "held until Sat 22:00 CET (in 12 h 00 min); degraded: no window (until Sunday) is long enough"
+    run = made_run(tmp_path, [event_at(NOON, "wide", 1, TaskState.HELD, until=until, reason=reason)], SIZED)
+    (line,) = (line for line in map(click.unstyle, screen(read_status(run))) if line.startswith("wide"))
+    assert re.fullmatch(told, line.split(maxsplit=4)[4])
 
 
 def test_a_task_that_is_held_is_not_expected_to_start_before(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -31,21 +35,38 @@ from socm_like.units import format_instant, format_size, format_span
 
 RUNS = 5
 """Runs where chance has a part."""
+MOST_RUNS = 10_000
 SHOWN = 5
 """Problems that are told in full."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_Number = click.FloatRange(min=0, max=1e6)
+
+
+class _Range(click.FloatRange):
+    """Numbers from 0 on; ``nan``, which is neither less nor more than anything, is not among them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if number != number:  # noqa: PLR0124 - not a number
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+NOISE = _Range(min=0, max=10)
+RATE = _Range(min=0, max=1e6)
 
 
 def simulation_options(function: _F) -> _F:
     """Add ``--simulate`` and what it takes, as the fields of :class:`Asked`."""
     for option in (
         click.option("--nodes", type=click.IntRange(min=1), help="With --machine and --simulate: so many nodes."),
-        click.option("--runs", type=click.IntRange(min=1), help=f"Simulate so often.  [default: {RUNS}, 1 if certain]"),
+        click.option(
+            "--runs", type=click.IntRange(1, MOST_RUNS), help=f"Simulate so often.  [default: {RUNS}, 1 if certain]"
+        ),
         click.option("--seed", type=click.IntRange(min=0), help="Of the first run; each further one has the next."),
-        click.option("--failures", type=_Number, metavar="RATE", help="Simulate failures of nodes, per node-hour."),
-        click.option("--noise", type=_Number, metavar="SIGMA", help="Simulate times off by exp(N(0, SIGMA))."),
+        click.option("--failures", type=RATE, metavar="RATE", help="Simulate failures of nodes, per node-hour."),
+        click.option("--noise", type=NOISE, metavar="SIGMA", help="Simulate times off by exp(N(0, SIGMA))."),
         click.option("--simulate", is_flag=True, help="Run the campaign in virtual time, from now on."),
     ):
         function = option(function)
@@ -98,7 +119,8 @@ def show_simulation(
     """
     scene, behaviours, now = scene_of(asked), asked.behaviours(), time.time()
     kinds = (lambda: _registry_of(scene.plan)) if any(task.batch for task in scene.plan.tasks) else None
-    found = [simulate(scene.plan, scene.nodes, behaviour, now, kinds) for behaviour in behaviours]
+    with _ends_in_order() as folder:
+        found = [simulate(scene.plan, scene.nodes, each, now, kinds, within=folder) for each in behaviours]
     chosen = _median(found)
     if figure is not None:
         write_atomically(figure, _picture(scene, chosen))
@@ -107,6 +129,20 @@ def show_simulation(
     else:
         _show(scene, behaviours, found)
     return 0 if chosen.succeeded and _keeps(scene.plan, chosen) is not False else 1
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[Path]:
+    """Give a folder for simulations; let SIGTERM end this process as an exception does, so that it goes with it.
+
+    One for all of them: an interrupt while that of one is being removed leaves part of it.
+    """
+    former = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        with TemporaryDirectory(prefix="campaign-simulations-") as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def here(campaign: Campaign, store: Path | None) -> Callable[[Asked], _Scene]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -120,7 +121,8 @@ def _times(status: RunStatus, now: float) -> list[str]:
         return [f"last news {ago}"]
     found = forecast(status, now)
     if status.state is not RunState.RUNNING:
-        return [f"took {short_span(last - started)}", f"ended {ago}", *_kept(found)]
+        deadline = _kept(found) if status.state is RunState.DONE else _deadline(found)
+        return [f"took {short_span(last - started)}", f"ended {ago}", *deadline]
     elapsed = [f"{format_span(round(max(0.0, now - started)))} so far"]
     if found.left is not None:
         elapsed.append(f"about {format_span(round(found.left))} left")
@@ -128,7 +130,7 @@ def _times(status: RunStatus, now: float) -> list[str]:
 
 
 def _kept(found: Forecast) -> list[str]:
-    """Return whether a run that has ended kept its deadline, where there is one."""
+    """Return whether a run that is done kept its deadline, where there is one."""
     if found.deadline is None:
         return []
     late = format_span(round(-found.deadline)) if found.deadline < 0 else ""
@@ -189,10 +191,23 @@ def _task_lines(tasks: Sequence[TaskStatus], now: float) -> list[str]:
                 state_cell(task.state),
                 str(task.attempts) if task.attempts else "-",
                 "-" if runtime is None else short_span(runtime),
-                Cell(task.reason or "", dim=True),
+                Cell(_reason(task, now), dim=True),
             )
         )
     return table_lines(("task", "state", "attempts", "runtime", "reason"), rows)
+
+
+def _reason(task: TaskStatus, now: float) -> str:
+    """Return the reason of a task's state; of one that is held, with how long it is held from now on."""
+    reason = task.reason or ""
+    if task.held_until is None or task.state is not TaskState.HELD:
+        return reason
+    left = f" (in {format_span(round(task.held_until - now))})" if task.held_until > now else ""
+    return _SPAN.sub(lambda _: left, reason, count=1)
+
+
+_SPAN = re.compile(r" \(in [^)]*\)")
+"""How long a task was to be held when that was decided."""
 
 
 def _workflow_lines(status: RunStatus, now: float) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from heapq import heappop, heappush
 from itertools import count
 
@@ -26,6 +27,10 @@ FEW = 32
 """Nodes with news up to which each is looked at by itself for an attempt that waits."""
 
 
+LAST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""Where the calendar ends, with room for time zones."""
+
+
 class VirtualClock(Clock):
     """Time that passes only when nobody has anything to do."""
 
@@ -43,10 +48,12 @@ class VirtualClock(Clock):
         """Let time pass at once. Raises ExecutorError where it would be for ever."""
         if seconds == math.inf:
             raise ExecutorError("the simulation waits for something that will never happen")
-        self._now += seconds
+        self.reach(self._now + seconds)
 
     def reach(self, at: float) -> None:
-        """Let it be no earlier than this."""
+        """Let it be no earlier than this. Raises ExecutorError beyond the end of the calendar."""
+        if at > LAST:
+            raise ExecutorError("the simulation goes beyond the year 9999; state shorter runtimes or less noise")
         self._now = max(self._now, at)
 
 
