@@ -38,6 +38,7 @@ _SIGN_OF_LIFE = 10.0
 """Seconds between two touches of ``launcher.pid``; other hosts go by them."""
 _TELL = 0.005
 """Seconds that news may wait for more as long as tasks wait to be started: a client that wakes costs core time too."""
+_FULL = "launcher.jsonl cannot be written; make room, then submit again: tasks that run go on"
 _PR_SET_CHILD_SUBREAPER = 36
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -256,7 +257,7 @@ class Launcher:
         """Tell what waits and what runs; all that has ended is on record before."""
         self._write()
         if self._unwritten:
-            self._answer(client, {"op": "error", "message": "launcher.jsonl cannot be written; make room"})
+            self._answer(client, {"op": "error", "message": _FULL})
             return
         running = [[*task.key, task.pid, task.started] for task in self._supervisor.running()]
         self._answer(client, {"op": "list", "queued": self._supervisor.waiting(), "running": running})
@@ -280,6 +281,8 @@ class Launcher:
         if self._log.append(lines):
             self._untold += self._unwritten
             self._unwritten = b""
+        elif lines and self._client is not None:  # who waits for news is not to wait for ever
+            self._answer(self._client, {"op": "error", "message": _FULL})
 
     def _tell(self, now: float) -> None:
         """Tell the client what is on record: at once if it may have to think of more to do, else soon."""
