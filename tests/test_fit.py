@@ -13,10 +13,10 @@ from jax import Array
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from socm_workflows.fit import models
-from socm_workflows.fit.least_squares import Tolerances
 from socm_workflows.fit.library import LIBRARY
 from socm_workflows.fit.loading import load_model
-from socm_workflows.fit.solution import Solution, solve
+from socm_workflows.fit.solver.least_squares import Tolerances
+from socm_workflows.fit.solver.solution import Solution, solve
 
 Floats = NDArray[np.float64]
 

@@ -16,15 +16,15 @@ import pytest
 from jax import Array
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from socm_workflows.fit import batch, lanes
-from socm_workflows.fit.batch import BatchSolver, Outcome
 from socm_workflows.fit.data import make_sample, read_table
-from socm_workflows.fit.least_squares import Tolerances
 from socm_workflows.fit.library import LIBRARY
 from socm_workflows.fit.loading import load_model
-from socm_workflows.fit.pointwise import is_pointwise
-from socm_workflows.fit.solution import DEFAULTS, Case, Solution, make_case, solve_case
-from socm_workflows.fit.trust_region import ModelFunction
+from socm_workflows.fit.solver import batch, lanes
+from socm_workflows.fit.solver.batch import BatchSolver, Outcome
+from socm_workflows.fit.solver.least_squares import Tolerances
+from socm_workflows.fit.solver.pointwise import is_pointwise
+from socm_workflows.fit.solver.solution import DEFAULTS, Case, Solution, make_case, solve_case
+from socm_workflows.fit.solver.trust_region import ModelFunction
 from socm_workflows.fit.workflow import BLOCK_BYTES, BLOCK_FITS, FitWorkflow, blocks_of
 
 from socm_like.resources import Machine

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from socm_workflows.fit.data import make_sample, read_table
 from socm_workflows.fit.loading import load_model
-from socm_workflows.fit.solution import solve
+from socm_workflows.fit.solver.solution import solve
 
 FOLDER = Path(__file__).parents[1] / "campaigns" / "nist"
 

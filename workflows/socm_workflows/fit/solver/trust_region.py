@@ -1,54 +1,33 @@
 """One step of a trust region with bounds, from the triangular factor of ``[J r]``.
 
-Residuals are ``r_i = (f(x_i, theta) - y_i) / sigma_i``, ``J = dr/dtheta`` is exact (forward differentiation), and
-``[J r]`` is reduced to ``[[R, z], [0, rho]]`` by Householder QR; nothing else of it is needed for a step. The normal
-equations ``J^T J`` are never formed: they square the condition number.
-
-Memory: about ``(4 p + 8) n`` doubles for ``n`` points and ``p`` parameters. All arrays are float64.
+Of the data a step needs ``R``, ``z`` and ``|r|`` with ``[J r] = Q [[R, z], [0, rho]]`` (accumulation.py), and nothing
+else; all that happens here has the size of the parameters, and all arrays are float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+from socm_workflows.fit.solver.accumulation import Linearisation
+from socm_workflows.fit.solver.formula import ModelFunction
+from socm_workflows.fit.solver.loss import EPSILON
 
-ModelFunction = Callable[..., Array]
-"""``f(x, *parameters)``: ``x`` is (n,) or (k, n), each parameter a scalar, the value (n,)."""
+__all__ = ["EPSILON", "Limits", "ModelFunction", "Trust", "bounded_step", "held_parameters", "relative_offset"]
 
-EPSILON = 2.0**-52
 SECULAR_STEPS = 60
 
 
-class Problem(NamedTuple):
-    """Data and limits."""
+class Limits(NamedTuple):
+    """Where the parameters may be."""
 
-    x: Array
-    """(n,) or (k, n)."""
-    y: Array
-    """(n,)."""
-    sigma: Array
-    """(n,), in the unit of y."""
     lower: Array
     """(p,), -inf where there is no bound."""
     upper: Array
     """(p,), inf where there is no bound."""
-
-
-class Linearisation(NamedTuple):
-    """The residuals at a point, and the triangular factor of ``[J r]``."""
-
-    residuals: Array
-    """(n,), in units of sigma."""
-    triangle: Array
-    """``R``, (p, p)."""
-    projection: Array
-    """``z``, (p,)."""
 
 
 class Trust(NamedTuple):
@@ -59,34 +38,10 @@ class Trust(NamedTuple):
     radius: Array
 
 
-def residuals_at(model: ModelFunction, problem: Problem, parameters: Array) -> Array:
-    """Return ``(f(x, theta) - y) / sigma``, (n,)."""
-    return (model(problem.x, *parameters) - problem.y) / problem.sigma
-
-
-def linearise(model: ModelFunction, problem: Problem, parameters: Array) -> Linearisation:
-    """Return the residuals and the triangular factor of ``[J r]`` at a point."""
-
-    def twice(theta: Array) -> tuple[Array, Array]:
-        values = residuals_at(model, problem, theta)
-        return values, values
-
-    jacobian, values = jax.jacfwd(twice, has_aux=True)(parameters)
-    factor = jnp.linalg.qr(jnp.column_stack([jacobian, values]), mode="r")
-    size = parameters.size
-    return Linearisation(values, factor[:size, :size], factor[:size, size])
-
-
-def is_finite(point: Linearisation) -> Array:
-    """Return whether residuals and Jacobian are finite."""
-    finite = jnp.all(jnp.isfinite(point.residuals)) & jnp.all(jnp.isfinite(point.triangle))
-    return finite & jnp.all(jnp.isfinite(point.projection))
-
-
-def held_parameters(parameters: Array, here: Linearisation, problem: Problem) -> Array:
+def held_parameters(parameters: Array, here: Linearisation, limits: Limits) -> Array:
     """Return which parameters stand on a bound that the sum of squares pushes them against, (p,) bool."""
     gradient = here.triangle.T @ here.projection
-    return ((parameters <= problem.lower) & (gradient >= 0)) | ((parameters >= problem.upper) & (gradient <= 0))
+    return ((parameters <= limits.lower) & (gradient >= 0)) | ((parameters >= limits.upper) & (gradient <= 0))
 
 
 def relative_offset(here: Linearisation, held: Array) -> Array:
@@ -101,7 +56,7 @@ def relative_offset(here: Linearisation, held: Array) -> Array:
     left, singular, _ = jnp.linalg.svd(columns)
     counts = (singular > 10 * singular.size * EPSILON * singular[0]) & (singular > 0)
     inside = jnp.linalg.norm(jnp.where(counts, left.T @ here.projection, 0.0))
-    norm = jnp.linalg.norm(here.residuals)
+    norm = jnp.sqrt(here.square)
     return jnp.where(norm > 0, inside / jnp.where(norm > 0, norm, 1.0), 0.0)
 
 
@@ -133,15 +88,15 @@ def damped_step(triangle: Array, projection: Array, radius: Array) -> tuple[Arra
     return -right.T @ (numerator / (squares + damping)), damping
 
 
-def bounded_step(parameters: Array, here: Linearisation, trust: Trust, problem: Problem) -> tuple[Array, Array]:
+def bounded_step(parameters: Array, here: Linearisation, trust: Trust, limits: Limits) -> tuple[Array, Array]:
     """Return the step inside the trust region and the bounds, and whether it is a full (undamped, unpinned) step.
 
     Held parameters do not move. Those that the step would carry over a bound are pinned on it, and the step of the
     others is solved for anew with ``z + R_pinned d_pinned``; at most ``p`` times.
     """
-    room_below = problem.lower - parameters
-    room_above = problem.upper - parameters
-    held = held_parameters(parameters, here, problem)
+    room_below = limits.lower - parameters
+    room_above = limits.upper - parameters
+    held = held_parameters(parameters, here, limits)
 
     def crosses(step: Array) -> Array:
         return (step < room_below) | (step > room_above)

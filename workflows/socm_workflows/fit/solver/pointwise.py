@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array, export
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
-from socm_workflows.fit.trust_region import ModelFunction
+from socm_workflows.fit.solver.formula import ModelFunction
 
 _ELEMENTWISE = """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
 convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac

@@ -6,17 +6,20 @@ the round is over. So one of many iterations delays no other. Only when nothing 
 that goes on, the last fits move to a program of fewer lanes.
 
 Fits of fewer points than ``n`` are padded by repeating their last point with an infinite sigma. Its residual and its
-row of the Jacobian are exactly zero (or not finite, where those of the last point itself are not), and reflections do
-not change by zero rows below: padding changes an answer by rounding only. For that the model must treat each point by
-itself (pointwise.py).
+row of the Jacobian are exactly zero (or not finite, where those of the last point itself are not), and add nothing to
+a sum: padding changes an answer by rounding only. For that the model must treat each point by itself (pointwise.py).
 
-Memory: about ``W (4 p + 8) n`` doubles. A program costs about a second and a half to compile.
+All lanes sum (accumulation.py, ``GRAM``). A fit whose columns are too near to each other for that leaves its lane
+without an end, and is left to be solved alone.
+
+Memory: about ``W p^2 n / 2`` doubles at most. A program costs about a second to compile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import jax
@@ -25,9 +28,12 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from socm_workflows.fit.least_squares import State, Stop, Tolerances, initial_state, minimise, second_order, turn
-from socm_workflows.fit.solution import Case
-from socm_workflows.fit.trust_region import ModelFunction, Problem
+from socm_workflows.fit.solver import passes, resident
+from socm_workflows.fit.solver.accumulation import Method, reduce_sums, sums_at_once
+from socm_workflows.fit.solver.case import Case
+from socm_workflows.fit.solver.formula import Formula, ModelFunction, Points, second_order
+from socm_workflows.fit.solver.least_squares import State, Stop, Tolerances, advance, initial_state, target_of
+from socm_workflows.fit.solver.trust_region import Limits
 
 Floats = NDArray[np.float64]
 
@@ -51,11 +57,9 @@ class Form(NamedTuple):
 
 
 class End(NamedTuple):
-    """Where the iteration of one fit ended, as arrays of NumPy."""
+    """Where the iterations of fits ended, as arrays of NumPy; each with the fit first."""
 
     state: State
-    fitted: Floats
-    """(n,)."""
     second_order: Floats
     """``S`` of :func:`second_order`, (p, p)."""
 
@@ -76,14 +80,14 @@ class _Lanes(NamedTuple):
         size = case.y.size
         self.x[lane, ..., :size], self.x[lane, ..., size:] = case.x, case.x[..., -1:]
         self.y[lane, :size], self.y[lane, size:] = case.y, case.y[-1]
-        self.sigma[lane, :size], self.sigma[lane, size:] = case.sigma, np.inf
+        self.sigma[lane, :size], self.sigma[lane, size:] = 1.0 if case.sigma is None else case.sigma, np.inf
         self.lower[lane], self.upper[lane], self.start[lane] = case.lower, case.upper, case.start
 
 
 def minimise_many(
     model: ModelFunction, cases: Sequence[Case], form: Form, tolerances: Tolerances
-) -> Iterator[tuple[int, End]]:
-    """Yield the index of each case, as they end, with what ``minimise`` returns for it; no case is longer than a lane.
+) -> Iterator[tuple[list[int], End]]:
+    """Yield the indices of cases that have ended together, and where each did; no case is longer than a lane.
 
     Cost: the turns of all cases together, and at the end up to ``W`` times some hundred turns of the slowest ones, then
     an eighth of that.
@@ -105,54 +109,67 @@ def minimise_many(
             lanes, states, holders = _narrowed(lanes, states, holders)
             continue
         arrays = [jnp.array(values) for values in lanes]
-        problems = Problem(*arrays[:5])
+        problems = (Points(*arrays[:3]), Limits(*arrays[3:5]))
         states = play_round(model, problems, tolerances, states, starts=arrays[5], fresh=jnp.asarray(fresh))
         stops = np.asarray(states.stop)
         ended = [lane for lane in holders if stops[lane] != Stop.RUNNING]
         if ended:
-            ends = End(*jax.device_get((states, *finish(model, problems, states))))
-            for lane in ended:
-                index = holders.pop(lane)
-                yield index, _end_of(ends, lane, cases[index].y.size)
+            ends = End(*jax.device_get((states, finish(model, problems[0], states))))
+            indices = [(lane, holders.pop(lane)) for lane in ended]
+            solved = [lane for lane, _ in indices if stops[lane] != Stop.CONDITION]
+            yield [index for lane, index in indices if lane in solved], jax.tree.map(itemgetter(solved), ends)
 
 
 @partial(jax.jit, static_argnames=("model",))
 def play_round(
-    model: ModelFunction, problems: Problem, tolerances: Tolerances, states: State, *, starts: Array, fresh: Array
+    model: ModelFunction,
+    problems: tuple[Points, Limits],
+    tolerances: Tolerances,
+    states: State,
+    *,
+    starts: Array,
+    fresh: Array,
 ) -> State:
     """Return the states of all lanes after a round; ``fresh`` (W,) says which begin at their ``starts`` (W, p).
 
     Each lane makes ``TURNS`` turns or stops earlier; one that has stopped does not change.
     """
 
-    def play(problem: Problem, state: State, start: Array, is_fresh: Array) -> State:
-        state = jax.tree.map(partial(jnp.where, is_fresh), initial_state(problem, start), state)
-        limit = state.iterations + TURNS
+    formula, one = Formula(model), jnp.ones(())
+
+    def play(points: Points, limits: Limits, state: State, start: Array, is_fresh: Array) -> State:
+        state = jax.tree.map(partial(jnp.where, is_fresh), initial_state(start), state)
+        limit = state.evaluations + TURNS
+
+        def turn(state: State) -> State:
+            there = reduce_sums(sums_at_once(formula, target_of(state, limits), points, one))
+            return advance(state, there, limits, tolerances, Method.GRAM)
+
         return jax.lax.while_loop(
-            lambda state: (state.stop == int(Stop.RUNNING)) & (state.iterations < limit),
-            partial(turn, model, problem, tolerances),
-            state,
+            lambda state: (state.stop == int(Stop.RUNNING)) & (state.evaluations < limit), turn, state
         )
 
-    after: State = jax.vmap(play)(problems, states, starts, fresh)
+    after: State = jax.vmap(play)(*problems, states, starts, fresh)
     strong: State = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), after)
     return strong  # a weak type that comes back in the next round would compile the program once more
 
 
 @partial(jax.jit, static_argnames=("model",))
-def finish(model: ModelFunction, problems: Problem, states: State) -> tuple[Array, Array]:
-    """Return the model (W, n) and the second order (W, p, p) of all lanes where they are."""
+def finish(model: ModelFunction, points: Points, states: State) -> Array:
+    """Return the second order (W, p, p) of all lanes where they are."""
+    formula, one = Formula(model), jnp.ones(())
 
-    def at(problem: Problem, state: State) -> tuple[Array, Array]:
-        return model(problem.x, *state.parameters), second_order(model, problem, state)
+    def at(points: Points, theta: Array) -> Array:
+        return second_order(formula, theta, points, one, None)
 
-    both: tuple[Array, Array] = jax.vmap(at)(problems, states)
-    return both
+    bends: Array = jax.vmap(at)(points, states.parameters)
+    return bends
 
 
 def forget_programs() -> None:
     """Give back the memory of all programs of this process that solve fits."""
-    for function in (play_round, finish, minimise):
+    of_one = (resident.minimise, resident.evaluate, resident.evaluate_second_order)
+    for function in (play_round, finish, *of_one, passes.sum_piece, passes.bend_piece):
         function.clear_cache()  # type: ignore[attr-defined]
 
 
@@ -166,7 +183,7 @@ def _empty_lanes(form: Form, size: int) -> _Lanes:
 def _idle_states(lanes: _Lanes) -> State:
     """Return states of lanes that nobody holds: no turn changes them, because they have stopped."""
     arrays = [jnp.asarray(values) for values in lanes]
-    shapes = jax.eval_shape(jax.vmap(initial_state), Problem(*arrays[:5]), arrays[5])
+    shapes = jax.eval_shape(jax.vmap(initial_state), arrays[5])
     states: State = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     return states._replace(stop=jnp.asarray(np.full(len(lanes.y), int(Stop.MAX_ITERATIONS))))
 
@@ -179,9 +196,3 @@ def _narrowed(lanes: _Lanes, states: State, holders: Mapping[int, int]) -> tuple
     stop = np.where(np.arange(len(kept)) < len(holders), moved.stop, int(Stop.MAX_ITERATIONS))
     narrow = _Lanes(*(values[kept] for values in lanes))
     return narrow, moved._replace(stop=jnp.asarray(stop)), dict(enumerate(holders.values()))
-
-
-def _end_of(ends: End, lane: int, size: int) -> End:
-    end: End = jax.tree.map(lambda values: values[lane], ends)
-    here = end.state.here._replace(residuals=end.state.here.residuals[:size])
-    return End(end.state._replace(here=here), end.fitted[:size], end.second_order)

@@ -18,7 +18,8 @@ It has no units, does not change with the parametrisation, and says how far the 
 offset ``e`` is ``e sqrt(n - p)`` standard errors. In a flat region, where costs and steps hardly change, it is of order
 one; so tests of steps and costs count only where it is small.
 
-One evaluation of model and Jacobian per iteration.
+Of the data the iteration sees only a :class:`Linearisation` (accumulation.py): one per iteration, whatever it is made
+of, in memory or from a stream. :func:`advance` takes the state from one to the next.
 """
 
 from __future__ import annotations
@@ -31,19 +32,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from socm_workflows.fit.trust_region import (
-    EPSILON,
-    Linearisation,
-    ModelFunction,
-    Problem,
-    Trust,
-    bounded_step,
-    held_parameters,
-    is_finite,
-    linearise,
-    relative_offset,
-    residuals_at,
-)
+from socm_workflows.fit.solver.accumulation import CONDITION_LIMIT, Linearisation, Method, is_finite, nowhere
+from socm_workflows.fit.solver.loss import EPSILON
+from socm_workflows.fit.solver.normal_step import quick_offset, quick_step
+from socm_workflows.fit.solver.trust_region import Limits, Trust, bounded_step, held_parameters, relative_offset
 
 INITIAL_RADIUS = 1.0
 """First radius as a multiple of ``|D theta|`` (MINPACK's ``factor``, there 100)."""
@@ -53,6 +45,8 @@ ACCEPTED_RATIO = 1e-4
 """Least actual reduction, as a fraction of the predicted one, of a step that is taken (Moré 1978, section 7)."""
 LOOSE_OFFSET = 1e-3
 """Above this relative offset no test of steps or costs counts as convergence."""
+MOST_REPEATS = 4
+"""Passes over one point for an accurate triangle; each gains some seven digits of the condition."""
 
 
 class Stop(IntEnum):
@@ -74,6 +68,10 @@ class Stop(IntEnum):
     """The iterations ran out."""
     START = 7
     """The model or its Jacobian is not finite at the start."""
+    CONDITION = 8
+    """It has not ended: the columns are too near to each other to be squared; another method goes on."""
+    INTERRUPTED = 9
+    """Whoever watches the iteration ended it."""
 
 
 class Tolerances(NamedTuple):
@@ -81,7 +79,7 @@ class Tolerances(NamedTuple):
 
     ftol: float | Array = 1e-20
     xtol: float | Array = 1e-14
-    gtol: float | Array = 1e-10
+    gtol: float | Array = 5e-11
     max_iterations: int | Array = 2000
 
 
@@ -98,8 +96,14 @@ class State(NamedTuple):
     is_full: Array
     """Whether the step is neither damped nor pinned on a bound."""
     iterations: Array
-    """Steps tried; evaluations are one more."""
+    """Steps tried."""
     stop: Array
+    evaluations: Array
+    """Passes over the data."""
+    repeats: Array
+    """Passes over the present target beyond the first."""
+    basis: Array
+    """The triangle of the last pass, (p, p)."""
 
 
 class Trial(NamedTuple):
@@ -116,25 +120,23 @@ class Trial(NamedTuple):
     accepted: Array
 
 
-def rounding_floor(problem: Problem, here: Linearisation) -> Array:
+def rounding_floor(here: Linearisation) -> Array:
     """Return the relative offset that rounding in the model leaves: ``2 eps |f| / |r|``."""
-    norm: Array = jnp.linalg.norm(here.residuals)
-    size: Array = jnp.linalg.norm(here.residuals + problem.y / problem.sigma)
-    return 2 * EPSILON * size / jnp.where(norm > 0, norm, 1.0)
+    return 2 * EPSILON * jnp.sqrt(here.size / jnp.where(here.square > 0, here.square, 1.0))
 
 
-def compare(state: State, there: Linearisation, offset: Array, step: Array, problem: Problem) -> Trial:
+def compare(state: State, there: Linearisation, offset: Array, step: Array) -> Trial:
     """Return how a step fared.
 
-    The actual reduction is summed as ``(r - r') (r + r') / 2``, which cancels less than a difference of costs. Below
-    its rounding error a step is taken when it lowers the offset instead: gradients are known better than costs.
+    Below the rounding error of the costs a step is taken when it lowers the offset instead: gradients are known better
+    than costs.
     """
     here = state.here
     change = here.triangle @ step
     predicted = -change @ (here.projection + change / 2)
-    actual = jnp.sum((here.residuals - there.residuals) * (here.residuals + there.residuals)) / 2
+    actual = (here.rss - there.rss) / 2
     actual = jnp.where(is_finite(there), actual, -jnp.inf)
-    noise = 32 * (EPSILON + rounding_floor(problem, here)) * (here.residuals @ here.residuals)
+    noise = 32 * (EPSILON + rounding_floor(here)) * here.rss
     polishes = (actual >= -noise) & (offset < state.offset)
     accepted = jnp.where(predicted <= noise, polishes, actual > ACCEPTED_RATIO * predicted)
     return Trial(step, predicted, actual, noise, accepted)
@@ -164,21 +166,21 @@ def first_trust(parameters: Array, here: Linearisation) -> Trust:
     norms = jnp.linalg.norm(here.triangle, axis=0)
     scale = jnp.where(norms > 0, norms, 1.0)
     length = INITIAL_RADIUS * jnp.linalg.norm(scale * parameters)
-    return Trust(scale, jnp.maximum(length, LEAST_RADIUS * jnp.linalg.norm(here.residuals)))
+    return Trust(scale, jnp.maximum(length, LEAST_RADIUS * jnp.sqrt(here.square)))
 
 
-def judge(problem: Problem, tolerances: Tolerances, after: State, trial: Trial, was_full: Array) -> Array:
+def judge(tolerances: Tolerances, after: State, trial: Trial, was_full: Array) -> Array:
     """Return the :class:`Stop` code of the state reached after a trial."""
     moved = after.iterations > 0
     near = moved & was_full & (after.offset <= LOOSE_OFFSET)
-    cost = after.here.residuals @ after.here.residuals / 2
+    cost = after.here.rss / 2
     change = jnp.maximum(jnp.abs(trial.actual), trial.predicted)
     is_short = jnp.all(jnp.abs(trial.step) <= tolerances.xtol * jnp.abs(after.parameters))
     is_invisible = jnp.all(trial.step == 0) | (trial.predicted <= 1e-8 * trial.noise)
     tests = (
         (~is_finite(after.here), Stop.START),
         (after.offset <= tolerances.gtol, Stop.GRADIENT),
-        (after.offset <= rounding_floor(problem, after.here), Stop.ROUNDING),
+        (after.offset <= rounding_floor(after.here), Stop.ROUNDING),
         (near & (change <= tolerances.ftol * cost), Stop.REDUCTION),
         (near & is_short, Stop.STEP),
         (moved & ~trial.accepted & is_invisible, Stop.STALLED),
@@ -187,81 +189,68 @@ def judge(problem: Problem, tolerances: Tolerances, after: State, trial: Trial, 
     return jnp.select([test for test, _ in tests], [jnp.asarray(int(code)) for _, code in tests], int(Stop.RUNNING))
 
 
-def turn(model: ModelFunction, problem: Problem, tolerances: Tolerances, state: State) -> State:
-    """Return the state after one trial: evaluate the proposed point, judge it, propose the next.
+def advance(state: State, there: Linearisation, limits: Limits, tolerances: Tolerances, method: Method) -> State:
+    """Return the state after the evaluation of ``target_of(state)``: judge the step, propose the next.
 
-    The turn before the first step evaluates the start, so that model, Jacobian and step are compiled once.
+    The evaluation before the first step is that of the start. A linearisation whose columns are too near to each other
+    to be squared is not judged: with ``REFINED`` the same target is evaluated again in a better basis, with ``GRAM``
+    the iteration stops as ``CONDITION``, for ``REFINED`` or ``QR`` to go on.
     """
+    is_quick = method is Method.GRAM
     is_first = state.iterations < 0
-    target = jnp.clip(state.parameters + state.step, problem.lower, problem.upper)
-    there = linearise(model, problem, target)
-    offset = relative_offset(there, held_parameters(target, there, problem))
-    trial = compare(state, there, offset, target - state.parameters, problem)
+    target = target_of(state, limits)
+    held = held_parameters(target, there, limits)
+    offset = (quick_offset if is_quick else relative_offset)(there, held)
+    trial = compare(state, there, offset, target - state.parameters)
     taken = is_first | trial.accepted
 
     def choose(test: Array, new: Array, old: Array) -> Array:
         return jnp.where(test, new, old)
 
-    after = State(
+    after = state._replace(
         parameters=jnp.where(taken, target, state.parameters),
         here=jax.tree.map(partial(choose, taken), there, state.here),
         trust=jax.tree.map(partial(choose, is_first), first_trust(target, there), next_trust(state, trial, there)),
         offset=jnp.where(taken, offset, state.offset),
-        step=state.step,
-        is_full=state.is_full,
         iterations=state.iterations + 1,
-        stop=state.stop,
+        evaluations=state.evaluations + 1,
+        repeats=jnp.zeros((), int),
+        basis=jnp.where(is_finite(there), there.triangle, state.basis),
     )
-    stop = judge(problem, tolerances, after, trial, state.is_full)
-    step, is_full = bounded_step(after.parameters, after.here, after.trust, problem)
-    return after._replace(step=step, is_full=is_full, stop=stop)
+    stop = judge(tolerances, after, trial, state.is_full)
+    step, is_full = (quick_step if is_quick else bounded_step)(after.parameters, after.here, after.trust, limits)
+    after = after._replace(step=step, is_full=is_full, stop=stop)
+    if method is Method.QR:
+        return after
+    is_vague = is_finite(there) & (there.condition > CONDITION_LIMIT) & (state.repeats < MOST_REPEATS)
+    again = state._replace(
+        evaluations=after.evaluations,
+        repeats=state.repeats + 1,
+        basis=there.triangle,
+        stop=jnp.full((), int(Stop.CONDITION if is_quick else Stop.RUNNING)),
+    )
+    chosen: State = jax.tree.map(partial(choose, is_vague), again, after)
+    return chosen
 
 
-def second_order(model: ModelFunction, problem: Problem, state: State) -> Array:
-    """Return ``S = sum_i r_i d2 r_i / dtheta2``, (p, p): the part of the Hessian ``J^T J + S`` that steps leave out.
-
-    One direction at a time and in forward mode: memory ``2 p n`` doubles, and models with loops are allowed.
-    """
-
-    def weighted(theta: Array) -> Array:
-        jacobian: Array = jax.jacfwd(partial(residuals_at, model, problem))(theta)
-        return state.here.residuals @ jacobian
-
-    def along(direction: Array) -> Array:
-        derivative: Array = jax.jvp(weighted, (state.parameters,), (direction,))[1]
-        return derivative
-
-    rows: Array = jax.lax.map(along, jnp.eye(state.parameters.size))
-    return rows
+def target_of(state: State, limits: Limits) -> Array:
+    """Return the parameters to evaluate next, (p,)."""
+    return jnp.clip(state.parameters + state.step, limits.lower, limits.upper)
 
 
-def initial_state(problem: Problem, start: Array) -> State:
-    """Return the state before the turn that evaluates ``start`` (p,)."""
+def initial_state(start: Array) -> State:
+    """Return the state before the evaluation of ``start`` (p,)."""
     size = start.size
-    nowhere = Linearisation(jnp.zeros_like(problem.y), jnp.zeros((size, size)), jnp.zeros(size))
     return State(
         parameters=start,
-        here=nowhere,
+        here=nowhere(size),
         trust=Trust(jnp.ones(size), jnp.ones(())),
         offset=jnp.ones(()),
         step=jnp.zeros(size),
         is_full=jnp.zeros((), bool),
         iterations=jnp.full((), -1),
         stop=jnp.zeros((), int),
+        evaluations=jnp.zeros((), int),
+        repeats=jnp.zeros((), int),
+        basis=jnp.eye(size),
     )
-
-
-@partial(jax.jit, static_argnames=("model",))
-def minimise(
-    model: ModelFunction, problem: Problem, start: Array, tolerances: Tolerances
-) -> tuple[State, Array, Array]:
-    """Return where the iteration from ``start`` (p,) ended, the model there (n,), and ``S`` of :func:`second_order`.
-
-    Compiled once per model and shape of the data.
-    """
-    state = jax.lax.while_loop(
-        lambda state: state.stop == int(Stop.RUNNING),
-        partial(turn, model, problem, tolerances),
-        initial_state(problem, start),
-    )
-    return state, model(problem.x, *state.parameters), second_order(model, problem, state)

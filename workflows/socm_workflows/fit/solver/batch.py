@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
-from socm_workflows.fit.lanes import End, Form, forget_programs, minimise_many
-from socm_workflows.fit.least_squares import Tolerances
-from socm_workflows.fit.pointwise import is_pointwise
-from socm_workflows.fit.solution import Case, Solution, check_case, describe, solve_case
-from socm_workflows.fit.trust_region import ModelFunction
+from socm_workflows.fit.solver.bulk import describe_many
+from socm_workflows.fit.solver.case import Case, check_case
+from socm_workflows.fit.solver.formula import ModelFunction
+from socm_workflows.fit.solver.lanes import End, Form, forget_programs, minimise_many
+from socm_workflows.fit.solver.least_squares import Tolerances
+from socm_workflows.fit.solver.pointwise import is_pointwise
+from socm_workflows.fit.solver.solution import Solution, solve_case
 
 MOST_LANES = 64
 """From about 32 lanes on, the turn of one lane of 50 points costs the same: 4 us (2 parameters) to 10 us (4)."""
@@ -53,15 +55,17 @@ class BatchSolver:
         """Return for each case what :func:`solve_case` returns or would raise."""
         outcomes: list[Outcome | None] = [attempt(check_case, self._model, case, self._names) for case in cases]
         groups: dict[Form, list[int]] = defaultdict(list)
-        accepted = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        accepted = [index for index, outcome in enumerate(outcomes) if outcome is None and _has_lanes(cases[index])]
         for index in sorted(accepted, key=lambda index: -cases[index].y.size):
             groups[self._form(cases[index], len(accepted))].append(index)
         for form, members in groups.items():
             group = [cases[index] for index in members]
             self._make_room(form)
             with suppress(Exception):  # of a model that bears no vmap, or for want of memory: those left go alone
-                for number, end in minimise_many(self._model, group, form, self._tolerances):
-                    outcomes[members[number]] = self._describe(group[number], end)
+                for numbers, ends in minimise_many(self._model, group, form, self._tolerances):
+                    found = self._describe([group[number] for number in numbers], ends)
+                    for number, outcome in zip(numbers, found, strict=True):
+                        outcomes[members[number]] = outcome
         return [self._alone(case) if end is None else end for case, end in zip(cases, outcomes, strict=True)]
 
     def _make_room(self, form: Form) -> None:
@@ -71,8 +75,8 @@ class BatchSolver:
             self._compiled.clear()
         self._compiled.add(form)
 
-    def _describe(self, case: Case, end: End) -> Outcome:
-        return attempt(describe, self._model, case, *end, names=self._names, tolerances=self._tolerances)
+    def _describe(self, cases: Sequence[Case], ends: End) -> Sequence[Outcome]:
+        return describe_many(self._model, cases, ends, names=self._names, tolerances=self._tolerances)
 
     def _alone(self, case: Case) -> Outcome:
         return attempt(solve_case, self._model, case, names=self._names, tolerances=self._tolerances)
@@ -101,6 +105,11 @@ class BatchSolver:
         if rows not in self._pointwise:
             self._pointwise[rows] = attempt(is_pointwise, self._model, rows, len(self._names)) is True
         return self._pointwise[rows]
+
+
+def _has_lanes(case: Case) -> bool:
+    """Return whether a case may go into a lane: each point has a sigma of its own."""
+    return case.sigma is None or case.sigma.ndim == 1
 
 
 def power_of_two(number: int) -> int:
