@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -39,7 +39,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Columns of equal length, in the order they were asked for; all numbers are finite."""
+    """Columns of equal length, in the order they were asked for."""
 
     path: Path
     labels: tuple[str, ...]
@@ -48,9 +48,14 @@ class Table:
     """Each (n,)."""
     layout: Layout | None = None
     """Of a file of text."""
+    rows: NDArray[np.intp] | None = None
+    """Which rows of the file these are; None for the first ones."""
+    left_out: int = 0
+    """Rows that are missing, because a number in them is not finite."""
 
     def place(self, row: int, column: int) -> str:
         """Return where a number stands, as a person would look for it."""
+        row = row if self.rows is None else int(self.rows[row])
         if self.layout is None:
             return f"{self.path}, {self.labels[column]}[{row}]"
         line, _ = next(islice(_data_lines(self.path, self.layout), row, None))
@@ -69,10 +74,22 @@ class Sample:
     """(n,), transformed alike."""
     x_label: str
     y_label: str
+    left_out: int = 0
+    """Points of the file that are not among these, because a number is not finite."""
 
 
-def read_table(path: Path, columns: Sequence[Column], *, skip: int = 0, delimiter: str = "auto") -> Table:
-    """Return the columns of a file, chosen by number (from 0) or name.
+NanPolicy = Literal["raise", "omit"]
+
+
+def read_table(
+    path: Path,
+    columns: Sequence[Column],
+    *,
+    skip: int = 0,
+    delimiter: str = "auto",
+    nan_policy: NanPolicy = "raise",
+) -> Table:
+    """Return the columns of a file, chosen by number (from 0) or name; see :func:`checked` for ``nan_policy``.
 
     Text: cells separated by ``delimiter``, ``#`` begins a comment, blank lines do not count. Names come from a first
     line that is not all numbers, or from a comment right before the data with one word per column.
@@ -92,11 +109,25 @@ def read_table(path: Path, columns: Sequence[Column], *, skip: int = 0, delimite
         raise ValueError(f"{path}: different lengths: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
     if table.columns[0].size == 0:
         raise ValueError(f"{path} holds no data")
-    for index, column in enumerate(table.columns):
-        bad = np.flatnonzero(~np.isfinite(column))
-        if bad.size:
-            raise ValueError(f"{table.place(int(bad[0]), index)}: {column[bad[0]]} is not a finite number")
-    return table
+    return checked(table, nan_policy)
+
+
+def checked(table: Table, nan_policy: NanPolicy) -> Table:
+    """Return a table whose numbers are all finite; with ``omit`` without the rows where one is not.
+
+    Raises ValueError: a number is not finite, and the policy is ``raise``, or no row is left.
+    """
+    finite = [np.isfinite(column) for column in table.columns]
+    if all(bool(every.all()) for every in finite):
+        return table
+    if nan_policy == "raise":
+        index, every = next((index, every) for index, every in enumerate(finite) if not every.all())
+        row = int(np.argmin(every))
+        raise ValueError(f"{table.place(row, index)}: {table.columns[index][row]} is not a finite number")
+    kept = np.flatnonzero(np.logical_and.reduce(finite))
+    rows = kept if table.rows is None else table.rows[kept]
+    columns = tuple(column[kept] for column in table.columns)
+    return replace(table, columns=columns, rows=rows, left_out=finite[0].size - kept.size)
 
 
 def make_sample(table: Table, *, predictors: int, response: Literal["identity", "log"]) -> Sample:
@@ -105,18 +136,23 @@ def make_sample(table: Table, *, predictors: int, response: Literal["identity", 
     With ``response = "log"``, y is replaced by its natural logarithm and sigma by ``sigma / y``.
     Raises ValueError where sigma, or a y whose logarithm is wanted, is not positive.
     """
-    x, y = np.stack(table.columns[:predictors]), table.columns[predictors]
+    x = table.columns[0] if predictors == 1 else np.stack(table.columns[:predictors])
+    y = table.columns[predictors]
     sigma = table.columns[predictors + 1] if len(table.columns) > predictors + 1 else None
-    *across, label = (
-        f"{role} ({name})" if name.startswith(UNNAMED) else name for role, name in _roles(table, predictors)
-    )
+    *across, label = (label_of(role, name) for role, name in _roles(table, predictors))
     if sigma is not None:
         _refuse_non_positive(table, predictors + 1, "sigma must be positive")
     if response == "log":
         _refuse_non_positive(table, predictors, "it has no logarithm")
         sigma = None if sigma is None else sigma / y
         y, label = np.log(y), f"log({label})"
-    return Sample(x[0] if predictors == 1 else x, y, sigma, ", ".join(across), label)
+    return Sample(x, y, sigma, ", ".join(across), label, table.left_out)
+
+
+def label_of(role: str, column: Column) -> str:
+    """Return what to call a column that is x or y: its name, if it has one."""
+    name = f"{UNNAMED} {column}" if isinstance(column, int) else column
+    return f"{role} ({name})" if name.startswith(UNNAMED) else name
 
 
 def _roles(table: Table, predictors: int) -> Iterator[tuple[str, str]]:
@@ -132,24 +168,24 @@ def _refuse_non_positive(table: Table, column: int, why: str) -> None:
 
 
 def _read_text(path: Path, columns: Sequence[Column], skip: int, delimiter: str) -> Table:
-    layout = _find_layout(path, skip, delimiter)
-    indices = [_index(path, column, layout) for column in columns]
+    layout = find_layout(path, skip, delimiter)
+    indices = [index_of(path, column, layout) for column in columns]
     labels = tuple(layout.header[i] if layout.header else f"{UNNAMED} {i}" for i in indices)
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = islice(file, layout.first - 1, None)
             cells = np.loadtxt(lines, delimiter=layout.separator, usecols=indices, ndmin=2, dtype=np.float64)
     except ValueError as error:
-        raise ValueError(_diagnose(path, layout, indices, labels) or f"{path}: {error}") from error
+        raise ValueError(diagnose(path, layout, indices, labels) or f"{path}: {error}") from error
     return Table(path, labels, tuple(np.ascontiguousarray(column) for column in cells.T), layout)
 
 
-def _find_layout(path: Path, skip: int, delimiter: str) -> Layout:
+def find_layout(path: Path, skip: int, delimiter: str) -> Layout:
     """Return the layout by looking at the first line that is neither blank nor comment, and the one after."""
     comment = ""
     separator: str | None = None if delimiter in ("auto", "whitespace") else delimiter
     header: tuple[str, ...] = ()
-    for number, line in _lines(path, skip):
+    for number, line in lines_of(path, skip):
         text = line.partition("#")[0].strip()
         if not text:
             comment = line.partition("#")[2].strip() or comment
@@ -166,7 +202,8 @@ def _find_layout(path: Path, skip: int, delimiter: str) -> Layout:
     raise ValueError(f"{path} holds no data" + (f" after the first {skip} lines" if skip else ""))
 
 
-def _lines(path: Path, skip: int) -> Iterator[tuple[int, str]]:
+def lines_of(path: Path, skip: int) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of every line after the first ``skip``."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield from islice(enumerate(file, 1), skip, None)
@@ -176,7 +213,7 @@ def _lines(path: Path, skip: int) -> Iterator[tuple[int, str]]:
 
 def _data_lines(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield number and cells of every line of data."""
-    for number, line in _lines(path, layout.first - 1):
+    for number, line in lines_of(path, layout.first - 1):
         text = line.partition("#")[0].strip()
         if text:
             yield number, _split(text, layout.separator)
@@ -193,7 +230,8 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _index(path: Path, column: Column, layout: Layout) -> int:
+def index_of(path: Path, column: Column, layout: Layout) -> int:
+    """Return where a column stands, counted from 0. Raises ValueError, with the near match, when there is none."""
     there = f"it has {layout.width} columns" + (f": {', '.join(layout.header)}" if layout.header else "")
     if isinstance(column, int):
         if column >= layout.width:
@@ -207,7 +245,7 @@ def _index(path: Path, column: Column, layout: Layout) -> int:
     return layout.header.index(column)
 
 
-def _diagnose(path: Path, layout: Layout, indices: Sequence[int], labels: Sequence[str]) -> str:
+def diagnose(path: Path, layout: Layout, indices: Sequence[int], labels: Sequence[str]) -> str:
     """Return what is wrong with the first bad line, or an empty string."""
     for number, cells in _data_lines(path, layout):
         for index, label in zip(indices, labels, strict=True):
@@ -224,7 +262,8 @@ def _read_npz(path: Path, names: Sequence[str]) -> tuple[Floats, ...]:
     if path.is_file() and not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a readable .npz file")
     with np.load(path, allow_pickle=False) as archive:
-        return tuple(_floats(_member(path, _known(path, name, archive.files), archive), path, name) for name in names)
+        members = [_member(path, _known(path, name, archive.files), archive) for name in names]
+        return tuple(_floats(member, path, name) for member, name in zip(members, names, strict=True))
 
 
 def _member(path: Path, name: str, archive: Mapping[str, object]) -> object:
