@@ -78,6 +78,13 @@ EXECUTORS = {"local", "parsl", "radical_pilot", "simulated", "slurm"}
 
 ENGINES = {"radical": "socm_like/executors/radical_pilot.py", "parsl": "socm_like/executors/parsl.py"}
 """Optional engines, and the only file that may import each, also inside functions."""
+
+LATE = {
+    "socm_workflows.fit.function.fitting": "scipy.optimize",
+    "socm_workflows.fit.function.journey": "socm_workflows.fit.search.multistart",
+    "socm_workflows.fit.function.result": "socm_workflows.fit.plot",
+}
+"""What the face of the fitter loads only when it is needed: scipy.stats and Matplotlib take a second, a fit none."""
 FORBIDDEN_NAMES = {"utils", "util", "core", "common", "misc", "helpers", "helper", "manager", "handler"}
 LINES_PER_FILE = 400
 LINES_PER_FUNCTION = 50
@@ -168,6 +175,7 @@ def _is_lazy(source: Source, found: Import) -> bool:
     is_kind = source.path.is_relative_to(WORKFLOWS) and source.path.stem in ("workflow", "command")
     is_numerics = is_kind and found.functions[:1] in (("run",), ("run_batch",), ("extend",), ("stops",))
     is_numerics |= source.module == "socm_like.sweep.samples" and found.module.startswith(("scipy", "numpy"))
+    is_numerics |= found.module.startswith(LATE.get(source.module, "-"))
     return bool(found.functions) and (is_numerics or source.layer == "cli" or source.name in ENGINES.values())
 
 

@@ -44,6 +44,26 @@ LIBRARY = {
             "amplitude exp(-(x / time)^exponent)",
             "relaxation with a spread of rates; x >= 0",
         ),
+        _model("first-order", "initial final rate", "final + (initial - final) exp(-rate x)", "first-order kinetics"),
+        _model(
+            "xpcs",
+            "baseline contrast time exponent",
+            "baseline + contrast exp(-2 (x / time)^exponent)",
+            "correlation of speckles, x the delay; x >= 0",
+        ),
+        _model(
+            "sphere",
+            "scale radius background",
+            "scale f(x radius)^2 + background with f(u) = 3 (sin u - u cos u) / u^3",
+            "small-angle scattering of a sphere, x the wave number q",
+        ),
+        _model(
+            "core-shell",
+            "scale radius thickness contrast background",
+            "scale (F / F(0))^2 + background with r = radius, s = radius + thickness, "
+            "F = (contrast - 1) r^3 f(x r) + s^3 f(x s)",
+            "a spherical core in a shell; contrast is that of the core over that of the shell, against the solvent",
+        ),
         _model("gaussian", "amplitude center width", "amplitude exp(-(x - center)^2 / (2 width^2))", "peak"),
         _model(
             "gaussian-offset",

@@ -1,4 +1,4 @@
-"""From the ``model`` of a fit to a function and the names of its parameters."""
+"""From the ``model``, ``jac`` and ``loss`` of a fit to functions, and the names of the parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 from socm_like.errors import suggest
 from socm_workflows.fit import models
 from socm_workflows.fit.library import library_model
-from socm_workflows.fit.trust_region import ModelFunction
+from socm_workflows.fit.solver.trust_region import ModelFunction
 
 
 def load_model(reference: str) -> tuple[ModelFunction, tuple[str, ...]]:
@@ -22,17 +22,26 @@ def load_model(reference: str) -> tuple[ModelFunction, tuple[str, ...]]:
 
     Raises ValueError: no such model, file, module or function, or a function that is not ``f(x, a, b, ...)``.
     """
-    source, colon, name = reference.rpartition(":")
-    if not colon:
+    if ":" not in reference:
         known = library_model(reference)
-        function: ModelFunction = getattr(models, known.name.replace("-", "_"))
-        return function, known.parameters
+        shipped: ModelFunction = getattr(models, known.name.replace("-", "_"))
+        return shipped, known.parameters
+    function = load_function(reference)
+    return function, _parameter_names(function, reference)
+
+
+def load_function(reference: str) -> ModelFunction:
+    """Return the function that ``module:function`` or ``file.py:function`` names; the file is executed.
+
+    Raises ValueError: no such file, module or function.
+    """
+    source, _, name = reference.rpartition(":")
     module = _load_file(Path(source.removeprefix("file://"))) if _is_file(source) else _load_module(source)
     functions = {key for key, value in vars(module).items() if inspect.isfunction(value)}
     if not callable(getattr(module, name, None)):
         raise ValueError(f"{source} has no function {name!r}{suggest(name, functions)}")
-    function = getattr(module, name)
-    return function, _parameter_names(function, reference)
+    function: ModelFunction = getattr(module, name)
+    return function
 
 
 def _is_file(source: str) -> bool:

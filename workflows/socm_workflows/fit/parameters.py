@@ -1,13 +1,61 @@
-"""What is wrong with the starting values and bounds of a fit; pure, so that a campaign can be checked without JAX."""
+"""What is wrong with the starting values and bounds of a fit, and what presets and goals make of its keys.
+
+Pure, so that a campaign can be checked without JAX.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from socm_like.errors import suggest
+from socm_workflows.fit.strategy.presets import WORKFLOW_PRESETS, get_preset
+from socm_workflows.fit.strategy.tiers import GOALS, OptimizationGoal, WorkflowTier
 
 Start = Mapping[str, float] | tuple[float, ...]
 Bounds = Mapping[str, tuple[float | None, float | None]]
+
+LOSSES = ("linear", "soft_l1", "huber", "cauchy", "arctan")
+"""Those with a name; as in loss.py, which imports JAX."""
+TOLERANCES = ("gtol", "ftol", "xtol")
+
+
+def told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a fit with what its preset and its goal say about those that are not given.
+
+    Words that are unknown are left for the checks of their keys.
+    """
+    given = dict(values)
+    if str(given.get("preset")).lower() in WORKFLOW_PRESETS:
+        given = {**_said_by_preset(given["preset"]), **given}
+    goal = given.get("goal")
+    if goal not in list(OptimizationGoal):
+        return given
+    starts = GOALS[OptimizationGoal(goal)].n_starts
+    return {**dict.fromkeys(TOLERANCES), **({"multistart": starts} if starts > 1 else {}), **given}
+
+
+def _said_by_preset(name: str) -> dict[str, Any]:
+    """Return the keys of a fit that a preset sets."""
+    preset = get_preset(name)
+    said: dict[str, Any] = {key: getattr(preset, key) for key in (*TOLERANCES, "sampler", "seed")}
+    said["goal"] = None if preset.goal is None else str(preset.goal)
+    said["multistart"] = preset.n_starts if preset.multistart else preset.multistart
+    if preset.tier is not None:
+        is_stream = preset.tier in (WorkflowTier.STREAMING, WorkflowTier.STREAMING_CHECKPOINT)
+        said["strategy"] = "streaming" if is_stream else str(preset.tier)
+    said["checkpoint"] = preset.enable_checkpointing
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def reference_problem(key: str, reference: str) -> str:
+    """Return why a word is no loss or derivative, or an empty string; what has a colon in it is looked at later."""
+    if key == "jac":
+        return f'jac: {reference!r} names no function: write "file://models.py:function"' if reference else ""
+    if reference in LOSSES:
+        return ""
+    near = suggest(reference, LOSSES)
+    return f'no loss {reference!r}{near} (losses: {", ".join(LOSSES)}; your own: "file://losses.py:function")'
 
 
 def start_problem(p0: Start, names: Sequence[str]) -> str:

@@ -23,62 +23,39 @@ from socm_like.errors import listed, suggest
 from socm_like.fields import NotIdentity
 from socm_like.resources import Resources
 from socm_like.workflow import EstimateContext, Result, Workflow
+from socm_workflows.fit.keys import Column, Limit, Tolerance, as_columns, as_start
 from socm_workflows.fit.library import LIBRARY, describe_library, library_model
-from socm_workflows.fit.parameters import bounds_problems, start_problem
+from socm_workflows.fit.needs import (
+    MEMORY_PER_BYTE,
+    PROCESS_MEMORY,
+    RUNTIME,
+    TIME_PER_BYTE,
+    Needs,
+    Table,
+    needs_of,
+)
+from socm_workflows.fit.parameters import bounds_problems, reference_problem, start_problem, told
+from socm_workflows.fit.strategy.memory_model import FitSize
+from socm_workflows.fit.strategy.presets import get_preset
 
-PROCESS_MEMORY = 600 * 2**20
-"""Bytes of a process with JAX, Matplotlib and one compiled fit of a small table, with room to spare."""
 PROGRAMS_MEMORY = 300 * 2**20
 """Bytes that the programs of a batch need beyond the first."""
-MEMORY_PER_BYTE = 40
-"""Bytes of memory per byte of the file."""
-RUNTIME = timedelta(minutes=10)
-"""Time for one fit of a small table, or a batch of few: compiling, on a busy machine."""
-TIME_PER_BYTE = 2e-6
-"""Seconds per byte of the file."""
 TIME_PER_FIT = 0.03
 """Seconds for one fit of a small table more in a batch, if it takes all iterations."""
 TIME_PER_PLOT = 1.0
 """Seconds for one plot more."""
 BLOCK_FITS = 256
 """Fits of a batch that are read, solved and written together."""
+LARGEST_IN_BATCH = 16 * 2**20
+"""Bytes of a file from which on a fit is made alone, also in a batch."""
+MANY_POINTS = 1_000_000
+"""Points from which on the goal memory_efficient streams."""
+MULTISTART = 10
+"""Starts of ``multistart = true``."""
 BLOCK_BYTES = 4 * 2**20
 """Bytes of files from which on no further fit joins a block."""
 OUTPUTS = {"parameters": "parameters.csv", "covariance": "covariance.csv", "plot": "fit.png"}
-COLUMNAR = (".npz", ".h5", ".hdf5")
-
-
-def _as_columns(value: Any) -> Any:
-    return (value,) if isinstance(value, int | str) else value
-
-
-def _as_column(value: Any) -> Any:
-    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if is_number or (isinstance(value, str) and value):
-        return value
-    raise ValueError(f"a column is a number from 0 or a name, got {value!r}")
-
-
-def _as_start(value: Any) -> Any:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
-    if items is None:
-        raise ValueError(f"write a table of parameters or a list of numbers, got {value!r}")
-    for name, number in items:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not -inf < number < inf:
-            raise ValueError(f"{name}: write a finite number, got {number!r}")
-    return value
-
-
-def _as_limit(value: Any) -> Any:
-    """Return None for an infinite limit, which TOML writes ``inf`` and JSON cannot."""
-    return None if isinstance(value, float) and value in (inf, -inf) else value
-
-
-Column = Annotated[int | str, BeforeValidator(_as_column)]
-"""A column by number, counted from 0, or by name."""
-
-Limit = Annotated[float | None, BeforeValidator(_as_limit)]
-"""A bound; ``inf``, ``-inf`` and None are none."""
+COLUMNAR = (".npz", ".h5", ".hdf5", ".parquet", ".pq")
 
 
 def blocks_of(sizes: Sequence[int]) -> Iterator[slice]:
@@ -102,28 +79,30 @@ class FitWorkflow(Workflow):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: ClassVar[str] = "fit"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
+    """2: result.json says more (reduced chi square, R2, AIC, ...), and the sums are taken in another order."""
     preload: ClassVar[tuple[str, ...]] = (
         "socm_workflows.fit.execution",
         "scipy.linalg",  # JAX imports it at the first factorisation
     )
     batch_over: ClassVar[tuple[str, ...]] = (
         "data", "p0", "bounds", "x", "y", "sigma", "absolute_sigma", "response", "skip", "delimiter", "plot", "outputs",
-        "parameters",
+        "parameters", "strategy", "chunk_points", "loss", "f_scale", "jac", "covariance", "nan_policy", "multistart",
+        "sampler", "seed", "goal", "preset", "checkpoint", "progress", "log",
     )  # fmt: skip
 
     data: Path
-    """The table: text in columns (whitespace, CSV), or .npz, .h5 with one dataset per column."""
+    """The table: text in columns (whitespace, CSV); .npz, .h5 or .parquet with names; .npy with columns."""
     model: str = Field(
         min_length=1,
         description='What to fit: "file://models.py:function" or "package.module:function", written with jax.numpy as '
         f"f(x, a, b, ...) of x (n points, or k rows of n) and its parameters; or a shipped model: {describe_library()}",
     )
-    p0: Annotated[dict[str, float] | tuple[float, ...], BeforeValidator(_as_start)]
+    p0: Annotated[dict[str, float] | tuple[float, ...], BeforeValidator(as_start)]
     """Where the parameters start: a table of names, or a list in the order of the model."""
     bounds: dict[str, tuple[Limit, Limit]] = Field(default_factory=dict)
     """Parameter -> [low, high]; inf and -inf for none."""
-    x: Annotated[tuple[Column, ...], BeforeValidator(_as_columns), Field(min_length=1)] = (0,)
+    x: Annotated[tuple[Column, ...], BeforeValidator(as_columns), Field(min_length=1)] = (0,)
     """Column of the predictor, or a list of them: numbers from 0, or names."""
     y: Column = 1
     """Column of the response."""
@@ -137,16 +116,48 @@ class FitWorkflow(Workflow):
     """Lines of text to pass over at the top."""
     delimiter: Literal["auto", "whitespace", ",", ";", "\t"] = "auto"
     """What separates columns of text; "auto" looks at the first line."""
+    loss: str = "linear"
+    """How much a residual counts: linear, soft_l1, huber, cauchy, arctan, as in SciPy; or "file://losses.py:function"
+    of z = (residual / f_scale)^2, giving rho, rho' and rho'' as (3, n)."""
+    f_scale: float = Field(default=1.0, gt=0)
+    """Residual, in units of sigma or else of y, from which on the loss differs from a square."""
+    jac: str = ""
+    """The derivatives, "file://models.py:function" of the arguments of the model, (n, p); else JAX finds them."""
+    covariance: Literal["naive", "sandwich"] = "naive"
+    """Whether the covariance takes the loss and sigma at their word, or the residuals as they are (White, Huber)."""
+    nan_policy: Literal["raise", "omit"] = "raise"
+    """What becomes of points where a number is not finite: the fit fails, or they are left out."""
     max_iterations: PositiveInt = 2000
     """Steps to try before the fit counts as not converged."""
-    gtol: float = Field(default=1e-10, ge=0, lt=1)
+    gtol: Tolerance = 1e-10
     """Convergence: the relative offset |Q1^T r| / |r|; times sqrt(n - p) it is the distance in standard errors."""
-    ftol: float = Field(default=1e-20, ge=0, lt=1)
+    ftol: Tolerance = 1e-20
     """Convergence: the relative change of the sum of squares that a full step promises and gives."""
-    xtol: float = Field(default=1e-14, ge=0, lt=1)
+    xtol: Tolerance = 1e-14
     """Convergence: the relative change of every parameter by a full step."""
+    multistart: StrictBool | Annotated[int, Field(strict=True, ge=1)] = False
+    """Whether to begin from several starts, or from how many; true is 10. One of them is p0."""
+    sampler: Literal["lhs", "sobol", "halton"] = "lhs"
+    """How the starts are spread within the bounds, and around p0 where there are none."""
+    seed: int = Field(default=0, ge=0)
+    """Of the sampler."""
+    goal: Literal["fast", "robust", "global", "memory_efficient", "quality"] | None = None
+    """What matters most. Sets the number of starts, and tolerances by the number of points, unless these are given."""
+    preset: Annotated[str | None, NotIdentity()] = None
+    """A named set of tolerances, starts and strategy for what is not given; kinetics, saxs, xpcs, robust, ..."""
+    strategy: Annotated[Literal["auto", "standard", "chunked", "streaming"], NotIdentity()] = "auto"
+    """Where the data are while they are fitted, which changes no answer: all in memory; in memory, looked at chunk by
+    chunk; or read block by block in each iteration. "auto" streams what does not fit into the memory of the machine."""
+    chunk_points: Annotated[PositiveInt | None, NotIdentity()] = None
+    """Points of a chunk or block."""
+    checkpoint: Annotated[StrictBool, NotIdentity()] = False
+    """Whether to write where the fit is after each iteration, so that one that is killed goes on from there."""
+    progress: Annotated[StrictBool, NotIdentity()] = False
+    """Whether to report the cost of each iteration in steps.jsonl, by which a search may give up a fit."""
+    log: Annotated[StrictBool, NotIdentity()] = False
+    """Whether to write one line per iteration to stdout."""
     plot: Annotated[StrictBool, NotIdentity()] = True
-    """Whether to draw data, model and residuals."""
+    """Whether to draw data, model, residuals and convergence."""
     outputs: dict[str, str] = Field(default=OUTPUTS)
     """What to write, and where: any of parameters, covariance, plot."""
 
@@ -188,6 +199,27 @@ class FitWorkflow(Workflow):
             raise ValueError(f"a fit does not write {', '.join(unknown)}; it writes: {listed(OUTPUTS)}")
         return outputs
 
+    @field_validator("preset")
+    @classmethod
+    def _is_there(cls, preset: str | None) -> str | None:
+        if preset is not None:
+            get_preset(preset)
+        return preset
+
+    @field_validator("loss", "jac")
+    @classmethod
+    def _can_be_had(cls, reference: str, info: ValidationInfo) -> str:
+        problem = "" if ":" in reference else reference_problem(str(info.field_name), reference)
+        if problem:
+            raise ValueError(problem)
+        return reference
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_preset_and_goal(cls, values: Any) -> Any:
+        """Write out what a preset and a goal say about the keys that are not given."""
+        return told(values) if isinstance(values, dict) else values
+
     @model_validator(mode="before")
     @classmethod
     def _draw_only_what_is_wanted(cls, values: Any) -> Any:
@@ -213,33 +245,74 @@ class FitWorkflow(Workflow):
             raise ValueError(f"column {repeated[0]!r} stands twice among x, y and sigma")
         if self.absolute_sigma and self.sigma is None:
             raise ValueError("absolute_sigma needs the column sigma")
-        suffix = self.data.suffix.lower()
+        suffix = self.suffix
         if suffix in COLUMNAR and any(isinstance(column, int) for column in columns):
             raise ValueError(f"datasets of {suffix} files have names: write names for x, y and sigma")
-        if suffix in COLUMNAR and (self.skip or self.delimiter != "auto"):
+        if suffix in (*COLUMNAR, ".npy") and (self.skip or self.delimiter != "auto"):
             raise ValueError(f"skip and delimiter are for files of text, not {suffix}")
         return self
 
-    def estimate(self, context: EstimateContext) -> Resources:  # noqa: ARG002 - the same on every machine
-        """Return one core, and memory and time that grow with the file; one that is not there yet counts as empty."""
-        size = self.size()
-        runtime = RUNTIME + timedelta(seconds=TIME_PER_BYTE * size)
-        return Resources(memory=PROCESS_MEMORY + MEMORY_PER_BYTE * size, runtime=runtime)
+    @property
+    def restartable(self) -> bool:  # type: ignore[override]
+        """Whether a new attempt goes on from where the one before was."""
+        return self.checkpoint
+
+    @property
+    def suffix(self) -> str:
+        """How the name of the table ends, in lower case."""
+        return self.data.suffix.lower()
+
+    @property
+    def starts(self) -> int:
+        """From how many starts to begin."""
+        return MULTISTART if self.multistart is True else max(int(self.multistart), 1)
+
+    def estimate(self, context: EstimateContext) -> Resources:
+        """Return one core, and memory and time that grow with the data; what exceeds the machine is streamed.
+
+        Data that are not there yet count as few. With GPUs, the memory of each is that of the data and the work.
+        """
+        needs = self.needs(context.machine.memory)
+        on_gpu = needs.memory - PROCESS_MEMORY // 2 if self.resources.gpus else None
+        return Resources(memory=needs.memory, runtime=needs.runtime, gpu_memory=on_gpu)
+
+    def needs(self, memory: int) -> Needs:
+        """Return with which strategy the fit is made where there is so much memory, and what it needs then."""
+        table = Table(self.data, self.columns(), self.skip)
+        asked = self.strategy
+        if asked == "auto" and self.goal == "memory_efficient":
+            asked = "streaming" if table.points() >= MANY_POINTS else "chunked"
+        size = FitSize(
+            points=table.points(), parameters=len(self.p0), features=len(self.x),
+            sigma_dimensions=int(self.sigma is not None),
+        )  # fmt: skip
+        return needs_of(table, size, asked=asked, chunk=self.chunk_points, memory=memory, starts=self.starts)
+
+    @property
+    def joins_batches(self) -> bool:
+        """Whether this fit can be solved side by side with others, as an array program."""
+        is_plain = (self.loss, self.jac, self.covariance, self.starts) == ("linear", "", "naive", 1)
+        is_watched = self.checkpoint or self.progress or self.log
+        has_tolerances = None not in (self.gtol, self.ftol, self.xtol)
+        is_small = self.strategy in ("auto", "standard") and self.goal is None and self.size() <= LARGEST_IN_BATCH
+        return is_plain and not is_watched and has_tolerances and is_small
 
     @classmethod
-    def estimate_batch(cls, workflows: Sequence[Self], context: EstimateContext) -> Resources:  # noqa: ARG003 - see estimate
-        """Return one process, the memory of the largest block of files, and a little time for every further fit."""
-        sizes = [fit.size() for fit in workflows]
-        most = max(sum(sizes[block]) for block in blocks_of(sizes))
-        seconds = TIME_PER_BYTE * sum(sizes) + TIME_PER_FIT * (len(sizes) - 1)
+    def estimate_batch(cls, workflows: Sequence[Self], context: EstimateContext) -> Resources:
+        """Return one process, the memory of the largest block of files or fit, and the time of all, one by one."""
+        joined = [fit for fit in workflows if fit.joins_batches]
+        alone = [fit.needs(context.machine.memory) for fit in workflows if not fit.joins_batches]
+        sizes = [fit.size() for fit in joined]
+        most = MEMORY_PER_BYTE * max(sum(sizes[block]) for block in blocks_of(sizes))
+        most = max([most, *(needs.memory - PROCESS_MEMORY for needs in alone)])
+        seconds = TIME_PER_BYTE * sum(sizes) + TIME_PER_FIT * max(len(sizes) - 1, 0)
+        seconds += sum(needs.runtime.total_seconds() for needs in alone)
         seconds += TIME_PER_PLOT * sum("plot" in fit.outputs for fit in workflows[1:])
-        base = Resources(memory=PROCESS_MEMORY, runtime=RUNTIME).patched(workflows[0].resources)
+        asked = workflows[0].estimate(context)
+        base = asked.model_copy(update={"memory": PROCESS_MEMORY, "runtime": RUNTIME}).patched(workflows[0].resources)
         memory, runtime = base.memory or PROCESS_MEMORY, base.runtime or RUNTIME
         return base.model_copy(
-            update={
-                "memory": memory + PROGRAMS_MEMORY + MEMORY_PER_BYTE * most,
-                "runtime": runtime + timedelta(seconds=seconds),
-            }
+            update={"memory": memory + PROGRAMS_MEMORY + most, "runtime": runtime + timedelta(seconds=seconds)}
         )
 
     def run(self, directory: Path) -> Result:
