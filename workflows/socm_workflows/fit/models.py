@@ -74,10 +74,11 @@ def sphere(x: Array, scale: Array, radius: Array, background: Array) -> Array:
 def core_shell(  # noqa: PLR0917 - a model takes its parameters one by one
     x: Array, scale: Array, radius: Array, thickness: Array, contrast: Array, background: Array
 ) -> Array:
-    """``scale (F / F(0))^2 + background``, ``F = (contrast - 1) r^3 f(x r) + (r + t)^3 f(x (r + t))``.
+    """``scale (F / F(0))^2 + background with r = radius, s = radius + thickness,
+    F = (contrast - 1) r^3 f(x r) + s^3 f(x s)``.
 
-    ``r`` is the radius of the core and ``t`` the thickness of the shell; ``contrast`` is that of the core over that of
-    the shell, both against the solvent. Not finite where the whole particle is matched, ``F(0) = 0``.
+    ``contrast`` is that of the core over that of the shell, both against the solvent; f as of :func:`sphere`. Not finite
+    where the whole particle is matched, ``F(0) = 0``.
     """
     outer = radius + thickness
     inside = (contrast - 1) * radius**3 / outer**3
