@@ -79,7 +79,7 @@ def core_shell(  # noqa: PLR0917 - a model takes its parameters one by one
 
     ``contrast`` is that of the core over that of the shell, both against the solvent; f as of :func:`sphere`. Not finite
     where the whole particle is matched, ``F(0) = 0``.
-    """
+    """  # noqa: D205 - the formula does not fit on one line
     outer = radius + thickness
     inside = (contrast - 1) * radius**3 / outer**3
     form = (inside * sphere_amplitude(x * radius) + sphere_amplitude(x * outer)) / (inside + 1)
