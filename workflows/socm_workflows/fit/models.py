@@ -77,9 +77,9 @@ def core_shell(  # noqa: PLR0917 - a model takes its parameters one by one
     """``scale (F / F(0))^2 + background with r = radius, s = radius + thickness,
     F = (contrast - 1) r^3 f(x r) + s^3 f(x s)``.
 
-    ``contrast`` is that of the core over that of the shell, both against the solvent; f as of :func:`sphere`. Not finite
-    where the whole particle is matched, ``F(0) = 0``.
-    """  # noqa: D205 - the formula does not fit on one line
+    ``contrast`` is that of the core over that of the shell, both against the solvent; f as of :func:`sphere`. Not
+    finite where the whole particle is matched, ``F(0) = 0``.
+    """
     outer = radius + thickness
     inside = (contrast - 1) * radius**3 / outer**3
     form = (inside * sphere_amplitude(x * radius) + sphere_amplitude(x * outer)) / (inside + 1)
