@@ -34,6 +34,14 @@ def run_python() -> RunPython:
     return run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs() -> Iterator[None]:
+    """Forget what JAX compiled for one file of tests: each program is several maps, and a process may have 65,530."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def kinds_by_hand() -> Iterator[None]:
     """Forget what a test registers by hand: the registry lives as long as the process."""
