@@ -43,7 +43,9 @@ def assert_same(found: Outcome, alone: Outcome, rtol: float = 1e-9) -> None:
     if isinstance(alone, Exception) or isinstance(found, Exception):
         assert (type(found), str(found)) == (type(alone), str(alone))
         return
-    assert (found.converged, kind_of(found.reason)) == (alone.converged, kind_of(alone.reason))
+    assert found.converged == alone.converged
+    if not alone.converged:  # which of several tests is met first may hang on the last bit
+        assert kind_of(found.reason) == kind_of(alone.reason)
     assert (found.degrees_of_freedom, found.at_bound) == (alone.degrees_of_freedom, alone.at_bound)
     assert found.fitted.shape == alone.fitted.shape
     if alone.converged:
@@ -242,7 +244,7 @@ def test_nist_fits_from_both_starts_are_those_made_alone(name: str) -> None:
     outcomes = BatchSolver(model, names, Tolerances()).solve([*cases, longer])
     for case, outcome in zip(cases, outcomes, strict=False):
         alone = solve_case(model, case, names=names, tolerances=Tolerances())
-        assert_same(outcome, alone)
+        assert_same(outcome, alone, rtol=1e-8)
 
 
 def line_fit(folder: Path, number: int, *, size: int = 12, **values: Any) -> FitWorkflow:

@@ -60,6 +60,8 @@ BY_QR = Program(base=200e6, linear=3.4e6)
 RESIDENT = Program(base=271e6, cubic=57e3)
 BY_PIECES = Program(base=155e6)
 """Fitted to sums of decays with 3, 10 and 20 parameters, JAX 0.10.2 on two cores (benchmarks/fit_memory.py)."""
+STREAM = 50 * 10**6
+"""What reading ahead takes beyond its blocks: the buffers of the library that reads, of a second thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +179,4 @@ def chunked_peak(size: FitSize) -> int:
 
 def streaming_peak(size: FitSize, chunk: int) -> int:
     """Return the bytes of a fit that holds no more of the data than some blocks of ``chunk`` points."""
-    return BLOCKS * min(chunk, size.points) * size.columns * NUMBER + size.passes_bytes
+    return STREAM + BLOCKS * min(chunk, size.points) * size.columns * NUMBER + size.passes_bytes
