@@ -58,7 +58,9 @@ def test_the_peak_holds_the_data_but_no_jacobian() -> None:
 
 
 @given(points, parameters, gigabytes)
-def test_the_peak_exceeds_the_data_and_of_many_points_streaming_needs_least(n_points: int, n_params: int, available: float) -> None:
+def test_the_peak_exceeds_the_data_and_of_many_points_streaming_needs_least(
+    n_points: int, n_params: int, available: float
+) -> None:
     budget = MemoryBudget.compute(n_points, n_params, available=available)
     assert budget.peak_gb > budget.data_gb
     if n_points >= 5_000_000:  # more than the buffers of what reads
