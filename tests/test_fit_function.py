@@ -295,7 +295,7 @@ def test_robust_losses_are_those_of_scipy(loss: str) -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(
-    truth=st.tuples(st.floats(0.5, 5), st.floats(0.3, 2), st.floats(-2, 2)),
+    truth=st.tuples(st.floats(1.5, 5), st.floats(0.6, 2), st.floats(-2, 2)),  # where the data determine all three
     seed=st.integers(0, 2**31),
     has_sigma=st.booleans(),
     is_absolute=st.booleans(),
