@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pydantic import NonNegativeInt, PositiveInt
 
 from socm_like.fields import Bytes, Duration, Model
+from socm_like.kernel import kernel_text, memory_groups
 from socm_like.units import format_size, format_span
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def detect(root: Path = ROOT, patience: float = PATIENCE) -> Detection:
 def _online_cores(root: Path) -> int:
     """Return how many cores the kernel runs on, or 0: ``0-3,8`` in sysfs."""
     total = 0
-    for part in _text(root / "sys/devices/system/cpu/online").strip().split(","):
+    for part in kernel_text(root / "sys/devices/system/cpu/online").strip().split(","):
         first, _, last = part.partition("-")
         if not (first.isdecimal() and (last or first).isdecimal()):
             return 0
@@ -157,7 +158,7 @@ def _memory(root: Path) -> tuple[int, str]:
 
 
 def _total_memory(root: Path) -> int:
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in kernel_text(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemTotal" and (size := rest.removesuffix("kB").strip()).isdecimal():
             return int(size) * 1024
@@ -165,36 +166,11 @@ def _total_memory(root: Path) -> int:
 
 
 def _cgroup_limits(root: Path) -> Iterator[tuple[int, str]]:
-    """Yield the memory limits of this process's cgroup and its ancestors, v2 and v1 (cgroups(7))."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":
-            yield from _limits_along(root / "sys/fs/cgroup", path, "memory.max", "v2")
-            yield from _limits_along(root / "sys/fs/cgroup/unified", path, "memory.max", "v2")
-        elif "memory" in controllers.split(","):
-            yield from _limits_along(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes", "v1")
-
-
-def _limits_along(mount: Path, path: str, name: str, version: str) -> Iterator[tuple[int, str]]:
-    """Yield the limits of a cgroup and all above it; a container may see only the last parts of the path."""
-    parts = [part for part in path.split("/") if part]
-    tails = (mount.joinpath(*parts[start:]) for start in range(len(parts) + 1))
-    group = next((tail for tail in tails if tail.is_dir()), mount)
-    for folder in (group, *group.parents):
-        limit = _text(folder / name).strip()
+    """Yield the memory limits of this process's cgroup and its ancestors, v2 and v1."""
+    for folder, names in memory_groups(root):
+        limit = kernel_text(folder / names.limit).strip()
         if limit.isdecimal() and int(limit) > 0:  # else "max", or no such file
-            yield int(limit), version
-        if folder == mount:
-            break
-
-
-def _text(path: Path) -> str:
-    """Return what a file of the kernel says, or nothing where it says nothing."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+            yield int(limit), names.version
 
 
 class _Gpu(NamedTuple):

@@ -18,7 +18,20 @@ WORKFLOWS = ROOT / "workflows" / "socm_workflows"
 
 LEVELS = (
     ("errors", "fields", "units"),
-    ("batch", "clock", "contract", "faults", "identity", "journal", "logs", "requests", "resources", "store", "window"),
+    (
+        "batch",
+        "clock",
+        "contract",
+        "faults",
+        "identity",
+        "journal",
+        "kernel",
+        "logs",
+        "requests",
+        "resources",
+        "store",
+        "window",
+    ),
     ("workflow",),
     ("declared_kind", "document", "labels", "reads", "references", "registry", "sweep"),
     ("campaign", "edges", "entry", "machine_file", "policy", "settings"),

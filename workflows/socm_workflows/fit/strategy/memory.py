@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from socm_like.kernel import kernel_text, memory_groups
 from socm_like.resources import ROOT, detect_machine
 from socm_like.units import format_size
 
@@ -93,40 +94,12 @@ def _host_memory(root: Path) -> Iterator[AvailableMemory]:
     memory = _table(root / "proc/meminfo", unit=1024)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield AvailableMemory(memory.get("MemAvailable", memory.get("MemTotal", physical)), "memory available")
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if controllers == "":
-            for mount in (root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"):
-                yield from _left(mount, path, _Names("memory.max", "memory.current", "inactive_file", "cgroup v2"))
-        elif "memory" in controllers.split(","):
-            names = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "cgroup v1")
-            yield from _left(root / "sys/fs/cgroup/memory", path, names)
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """What a version of cgroups calls its files."""
-
-    limit: str
-    usage: str
-    cache: str
-    """Line of memory.stat: file pages that the kernel drops first, so that they count as free."""
-    version: str
-
-
-def _left(mount: Path, path: str, names: _Names) -> Iterator[AvailableMemory]:
-    """Yield what a cgroup and those above it leave; a container may see only the last parts of the path."""
-    parts = [part for part in path.split("/") if part]
-    tails = (mount.joinpath(*parts[start:]) for start in range(len(parts) + 1))
-    group = next((tail for tail in tails if tail.is_dir()), mount)
-    for folder in (group, *group.parents):
-        limit, usage = _text(folder / names.limit).strip(), _text(folder / names.usage).strip()
+    for folder, names in memory_groups(root):
+        limit, usage = (kernel_text(folder / name).strip() for name in (names.limit, names.usage))
         if limit.isdecimal():  # else "max", or no such file
             cache = _table(folder / "memory.stat").get(names.cache, 0)
             used = max(0, int(usage) - cache) if usage.isdecimal() else 0
-            yield AvailableMemory(max(0, int(limit) - used), names.version)
-        if folder == mount:
-            break
+            yield AvailableMemory(max(0, int(limit) - used), f"cgroup {names.version}")
 
 
 def _gpu_memory(root: Path, environ: Mapping[str, str]) -> list[AvailableMemory]:
@@ -144,13 +117,5 @@ def _gpu_memory(root: Path, environ: Mapping[str, str]) -> list[AvailableMemory]
 
 def _table(path: Path, unit: int = 1) -> dict[str, int]:
     """Return the numbers of a file of the kernel with a name and a number in each line."""
-    words = (line.replace(":", " ").split() for line in _text(path).splitlines())
+    words = (line.replace(":", " ").split() for line in kernel_text(path).splitlines())
     return {line[0]: int(line[1]) * unit for line in words if len(line) > 1 and line[1].isdecimal()}
-
-
-def _text(path: Path) -> str:
-    """Return what a file of the kernel says, or nothing where it says nothing."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
